@@ -1,0 +1,51 @@
+"""The command line, wired: one file per command, errors become one line and an exit code here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import aml_edge
+from aml_edge.cli.console import exit_with_error
+from aml_edge.errors import AmlEdgeError
+
+app = typer.Typer(
+    name="aml-edge",
+    help="Ship a small query encoder; keep the index you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_debug = False
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aml-edge {aml_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Runs the command line; exit codes: 0 done, 1 error, 2 wrong usage, 3 verification failed."""
+    try:
+        app(standalone_mode=True)
+    except AmlEdgeError as error:
+        if _debug:
+            raise
+        sys.exit(exit_with_error(error).exit_code)

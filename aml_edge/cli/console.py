@@ -1,0 +1,131 @@
+"""What every command prints with: a console, a progress bar, a JSON file, and errors as one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from aml_edge.errors import AmlEdgeError
+from aml_edge.files import write_text_atomically
+from aml_edge.progress import ProgressTask
+
+STANDARD_OUTPUT = Path("-")
+PLAIN_LINE_SECONDS = 10.0
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the same numbers as JSON; - for standard output.")
+]
+
+
+def console_for(json_target: Path | None) -> Console:
+    """Returns the console for people: standard output, or standard error where JSON goes to standard output."""
+    return Console(stderr=json_target == STANDARD_OUTPUT, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def write_json(report: object, target: Path | None) -> None:
+    """Writes a report (dataclasses, mappings, sequences, enums, paths) as JSON; NaN and infinities become null."""
+    if target is None:
+        return
+    text = json.dumps(_as_json(report), indent=2, allow_nan=False)
+    if target == STANDARD_OUTPUT:
+        sys.stdout.write(text + "\n")
+    else:
+        write_text_atomically(target, text + "\n")
+
+
+def exit_with_error(error: AmlEdgeError) -> typer.Exit:
+    """Prints the error's message on standard error and returns the exit that carries its code."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
+    return typer.Exit(error.exit_code)
+
+
+class ConsoleProgress:
+    """A Progress that draws a bar on a terminal and writes a plain line now and then in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
+        """Yields a task drawn on the console."""
+        if not self._console.is_terminal:
+            plain = _PlainTask(self._console, description, total)
+            yield plain
+            plain.finish()
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+        )
+        with RichProgress(*columns, console=self._console) as bar:
+            yield _BarTask(bar, bar.add_task(description, total=total, status=""))
+
+
+class _BarTask:
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def advance(self, steps: int = 1, *, status: str = "") -> None:
+        self._bar.update(self._task, advance=steps, status=status)
+
+
+class _PlainTask:
+    def __init__(self, console: Console, description: str, total: int) -> None:
+        self._console, self._description, self._total = console, description, total
+        self._done, self._status = 0, ""
+        self._started = self._last_line = time.monotonic()
+
+    def advance(self, steps: int = 1, *, status: str = "") -> None:
+        self._done += steps
+        self._status = status or self._status
+        if time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._line()
+
+    def finish(self) -> None:
+        self._line()
+
+    def _line(self) -> None:
+        elapsed = time.monotonic() - self._started
+        status = f", {self._status}" if self._status else ""
+        self._console.print(f"{self._description}: {self._done}/{self._total}, {elapsed:.1f} s{status}", markup=False)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _as_json(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"a report holds {type(value).__name__}, which has no JSON form")

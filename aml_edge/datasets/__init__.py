@@ -1,0 +1,1 @@
+"""Readers of retrieval data sets, and one that is made here."""

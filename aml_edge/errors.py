@@ -1,0 +1,117 @@
+"""Every error that aml-edge raises on purpose.
+
+AmlEdgeError                       exit code 1
+├── UsageError                     exit code 2: an argument that cannot work
+├── MissingExtraError              an optional dependency is not installed
+├── ImageError                     an image that cannot be read; names the file
+│   └── ImageBatchError            several of them, all listed
+├── DatasetError                   a data set whose layout or metadata is broken
+├── UnsafePickleError              a pickle that asks for a type it may not have
+├── CheckpointError                weights that do not fit, or a file that is no checkpoint
+├── TeacherIndexError              an index that is missing, damaged or incomplete
+├── SpaceMismatchError             two sides of a comparison live in different embedding spaces
+├── ArtifactError                  a model file without a readable manifest
+├── ExportError                    a converter failed; names its log
+├── RuntimeUnavailableError        a runtime that cannot run on this machine
+├── UnknownOperatorError           an operator that an evaluator does not know
+└── VerificationError              exit code 3: the artifact left the teacher's space
+
+A message has three parts: the argument and its value, the rule, the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+
+class AmlEdgeError(Exception):
+    """An error whose message is written for the person at the terminal."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(AmlEdgeError):
+    """An argument, or a combination of arguments, that cannot work."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class MissingExtraError(AmlEdgeError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: what could not be imported, e.g. ``"coremltools"``.
+        extra: the extra of aml-edge that brings it, e.g. ``"coreml"``.
+        purpose: what needs it, e.g. ``"the Core ML format"``.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'aml-edge[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class ImageError(AmlEdgeError):
+    """An image that cannot be read; the message names the file."""
+
+
+class ImageBatchError(ImageError):
+    """Several images that cannot be read, all listed.
+
+    Args:
+        failures: (path, reason) of each, in the order they were met.
+        total: how many images were asked for.
+    """
+
+    def __init__(self, failures: Sequence[tuple[Path, str]], total: int) -> None:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
+        super().__init__(
+            f"{len(failures)} of {total} images cannot be read; "
+            f"remove or replace them, or pass --skip-unreadable to go on without them:\n{listed}"
+        )
+        self.failures = tuple(failures)
+        self.total = total
+
+
+class DatasetError(AmlEdgeError):
+    """A data set whose layout or metadata is broken."""
+
+
+class UnsafePickleError(AmlEdgeError):
+    """A pickle that asks for a type it may not have; nothing of it has run."""
+
+
+class CheckpointError(AmlEdgeError):
+    """Weights that do not fit the network, or a file that is no checkpoint."""
+
+
+class TeacherIndexError(AmlEdgeError):
+    """An index that is missing, damaged or incomplete."""
+
+
+class SpaceMismatchError(AmlEdgeError):
+    """Two sides of a comparison live in different embedding spaces; both are named."""
+
+
+class ArtifactError(AmlEdgeError):
+    """A model file without a readable manifest."""
+
+
+class ExportError(AmlEdgeError):
+    """A converter failed; the message ends with where its log is."""
+
+
+class RuntimeUnavailableError(AmlEdgeError):
+    """A runtime that cannot run on this machine."""
+
+
+class UnknownOperatorError(AmlEdgeError):
+    """An operator that an evaluator does not know."""
+
+
+class VerificationError(AmlEdgeError):
+    """The artifact left the teacher's space."""
+
+    exit_code: ClassVar[int] = 3

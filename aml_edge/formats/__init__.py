@@ -1,0 +1,73 @@
+"""What aml-edge knows of each file format, apart from making and running it.
+
+To add one: a module with `read_manifest`, `write_manifest` and `take_census`, and a line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aml_edge.artifact import Artifact, Format, Manifest
+from aml_edge.errors import ArtifactError
+from aml_edge.files import write_text_atomically
+from aml_edge.formats import coreml_file, onnx_file, tflite_file
+from aml_edge.formats.census import OperatorCensus
+
+__all__ = ["FORMATS", "FormatSupport", "OperatorCensus", "format_of", "read_artifact", "write_manifest"]
+
+
+@dataclass(frozen=True)
+class FormatSupport:
+    """How a format's file carries a manifest and what it contains.
+
+    Args:
+        suffix: of the file's name, e.g. ``".onnx"``.
+        read_manifest: returns the manifest's text, or None where the file carries none; `ArtifactError` where the
+            file is not of this format.
+        write_manifest: puts the text into the file, atomically.
+        take_census: counts the file's operators and the dtypes of its weights.
+    """
+
+    suffix: str
+    read_manifest: Callable[[Path], str | None]
+    write_manifest: Callable[[Path, str], None]
+    take_census: Callable[[Path], OperatorCensus]
+
+
+FORMATS: dict[Format, FormatSupport] = {
+    Format.ONNX: FormatSupport(".onnx", onnx_file.read_manifest, onnx_file.write_manifest, onnx_file.take_census),
+    Format.TFLITE: FormatSupport(".tflite", tflite_file.read_manifest, tflite_file.write_manifest, tflite_file.take_census),
+    Format.COREML: FormatSupport(".mlpackage", coreml_file.read_manifest, coreml_file.write_manifest, coreml_file.take_census),
+}
+
+
+def format_of(path: Path) -> Format:
+    """Returns the format of a file by its suffix; raises `ArtifactError` where there is none of that suffix."""
+    for model_format, support in FORMATS.items():
+        if path.suffix == support.suffix:
+            return model_format
+    suffixes = ", ".join(support.suffix for support in FORMATS.values())
+    raise ArtifactError(f"{path} is no model file: its name must end in one of {suffixes}.")
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Returns the artifact at a path, its manifest read from inside the file."""
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; `aml-edge export` makes one.")
+    model_format = format_of(path)
+    text = FORMATS[model_format].read_manifest(path)
+    if text is None:
+        raise ArtifactError(f"{path} carries no aml-edge manifest, so its space is unknown; export it with aml-edge.")
+    manifest = Manifest.loads(text, source=str(path))
+    if manifest.format is not model_format:
+        raise ArtifactError(f"{path} says it is {manifest.format}, but its name says {model_format}; rename it.")
+    return Artifact(path, manifest)
+
+
+def write_manifest(artifact: Artifact) -> None:
+    """Puts the artifact's manifest into its file and beside it."""
+    text = artifact.manifest.dumps()
+    FORMATS[artifact.manifest.format].write_manifest(artifact.path, text)
+    write_text_atomically(artifact.sidecar_path, text + "\n")

@@ -1,0 +1,1 @@
+"""Backbones, students, teachers, and the files that hold their weights."""

@@ -1,0 +1,1 @@
+"""Measures of what a student costs and what it retrieves."""

@@ -1,0 +1,1 @@
+"""Training a student onto a frozen index."""
