@@ -103,9 +103,13 @@ class Manifest:
                 }
             )
         except (KeyError, TypeError, ValueError, UsageError) as problem:
-            raise ArtifactError(f"{source} carries a manifest that cannot be read: {problem}; export it again.") from None
+            raise ArtifactError(
+                f"{source} carries a manifest that cannot be read: {problem}; export it again."
+            ) from None
         if manifest.space.fingerprint != fingerprint:
-            raise ArtifactError(f"{source} carries a space whose fingerprint does not match its record; export it again.")
+            raise ArtifactError(
+                f"{source} carries a space whose fingerprint does not match its record; export it again."
+            )
         return manifest
 
 

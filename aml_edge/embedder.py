@@ -78,4 +78,6 @@ class FakeEmbedder:
     @staticmethod
     def _block_means(image: Pixels) -> npt.NDArray[np.float64]:
         bands = [np.array_split(band, 8, axis=1) for band in np.array_split(image.astype(np.float64) / 255 - 0.5, 8)]
-        return np.array([block.mean(axis=(0, 1)) if block.size else np.zeros(3) for band in bands for block in band]).ravel()
+        return np.array(
+            [block.mean(axis=(0, 1)) if block.size else np.zeros(3) for band in bands for block in band]
+        ).ravel()

@@ -100,7 +100,9 @@ def require_same_space(left: EmbeddingSpace, right: EmbeddingSpace, *, left_name
     """Raises `SpaceMismatchError` that names both sides unless their fingerprints are equal."""
     if left.fingerprint == right.fingerprint:
         return
-    differing = [field.name for field in fields(EmbeddingSpace) if getattr(left, field.name) != getattr(right, field.name)]
+    differing = [
+        field.name for field in fields(EmbeddingSpace) if getattr(left, field.name) != getattr(right, field.name)
+    ]
     raise SpaceMismatchError(
         f"{left_name} lives in {left.describe()}, but {right_name} in {right.describe()} "
         f"(different {', '.join(differing)}); compare only what was made for the same teacher."

@@ -38,8 +38,12 @@ class FormatSupport:
 
 FORMATS: dict[Format, FormatSupport] = {
     Format.ONNX: FormatSupport(".onnx", onnx_file.read_manifest, onnx_file.write_manifest, onnx_file.take_census),
-    Format.TFLITE: FormatSupport(".tflite", tflite_file.read_manifest, tflite_file.write_manifest, tflite_file.take_census),
-    Format.COREML: FormatSupport(".mlpackage", coreml_file.read_manifest, coreml_file.write_manifest, coreml_file.take_census),
+    Format.TFLITE: FormatSupport(
+        ".tflite", tflite_file.read_manifest, tflite_file.write_manifest, tflite_file.take_census
+    ),
+    Format.COREML: FormatSupport(
+        ".mlpackage", coreml_file.read_manifest, coreml_file.write_manifest, coreml_file.take_census
+    ),
 }
 
 
