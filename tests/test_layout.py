@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress"),
+    ("errors", "progress", "native_output"),
     ("files", "space", "safe_pickle", "preprocessing"),
     ("artifact", "embedder"),
     ("image_loading", "formats"),

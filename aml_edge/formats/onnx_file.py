@@ -1,0 +1,78 @@
+"""ONNX files: the manifest in `metadata_props`, and what the graph holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_edge.errors import ArtifactError
+from aml_edge.files import written_atomically
+from aml_edge.formats.census import OperatorCensus
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+
+MANIFEST_KEY = "aml-edge.manifest"
+CONSTANTS = {"Constant"}
+TRANSPOSES = {"Transpose"}
+
+
+def read_manifest(path: Path) -> str | None:
+    """Returns the manifest's text, or None where the file carries none; `ArtifactError` where it is no ONNX file."""
+    return {entry.key: entry.value for entry in _load(path).metadata_props}.get(MANIFEST_KEY)
+
+
+def write_manifest(path: Path, text: str) -> None:
+    """Puts the manifest's text into the file, atomically."""
+    model = _load(path)
+    others = [entry for entry in model.metadata_props if entry.key != MANIFEST_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(others)
+    model.metadata_props.add(key=MANIFEST_KEY, value=text)
+    with written_atomically(path) as partial:
+        partial.write_bytes(model.SerializeToString())
+
+
+def take_census(path: Path) -> OperatorCensus:
+    """Returns the counts of the graph's nodes (functions and subgraphs too) and of its initialisers' values."""
+    import onnx
+
+    model = _load(path)
+    operators: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    for graph in _graphs(model):
+        operators.update(node.op_type for node in graph.node if node.op_type not in CONSTANTS)
+        for weight in graph.initializer:
+            size = 1
+            for length in weight.dims:
+                size *= length
+            weights[onnx.TensorProto.DataType.Name(weight.data_type).lower()] += size
+    return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
+
+
+def _graphs(model: ModelProto) -> Iterator[GraphProto]:
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _load(path: Path) -> ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (DecodeError, OSError) as problem:
+        raise ArtifactError(f"{path} is not an ONNX file that can be read: {problem}; export it again.") from None
+    if not model.graph.node:
+        raise ArtifactError(f"{path} is not an ONNX file: it holds no graph; export it again.")
+    return model

@@ -1,0 +1,80 @@
+"""What runs an exported file: one `Embedder` a runtime.
+
+To add one: a module with an `Embedder` that opens an `Artifact`, and a line in `RUNTIMES`. The first line that
+handles a format and can run on this machine is that format's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aml_edge.artifact import Artifact, Format
+from aml_edge.embedder import Embedder
+from aml_edge.errors import RuntimeUnavailableError, UsageError
+from aml_edge.runtimes.litert_runtime import LiteRtEmbedder
+from aml_edge.runtimes.onnx_runtime import OnnxEmbedder
+from aml_edge.runtimes.tensorflow_runtime import TensorFlowEmbedder
+
+__all__ = ["RUNTIMES", "Runtime", "default_runtime", "open_artifact"]
+
+
+def _everywhere() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run files of some formats.
+
+    Args:
+        name: what ``--runtime`` takes.
+        formats: the formats it runs.
+        open: returns an Embedder of an artifact; the second argument is the number of threads, None for all cores.
+        runs_here: whether this kind of machine can run it; an extra that is not installed is another matter.
+    """
+
+    name: str
+    formats: tuple[Format, ...]
+    open: Callable[[Artifact, int | None], Embedder]
+    runs_here: Callable[[], bool] = _everywhere
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder),
+    "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder),
+    "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder),
+}
+
+
+def default_runtime(model_format: Format) -> str:
+    """Returns the name of the first runtime that runs the format on this machine."""
+    for runtime in RUNTIMES.values():
+        if model_format in runtime.formats and runtime.runs_here():
+            return runtime.name
+    raise RuntimeUnavailableError(f"no runtime of this machine runs {model_format} files.")
+
+
+def open_artifact(artifact: Artifact, runtime: str | None = None, *, threads: int | None = None) -> Embedder:
+    """Returns an Embedder that runs the artifact; close it after use.
+
+    Args:
+        artifact: what to run.
+        runtime: a name in `RUNTIMES`; None for the format's default.
+        threads: of one inference; None for all cores.
+
+    Raises:
+        UsageError: an unknown runtime, one that does not run this format, or no thread.
+        MissingExtraError: the runtime is not installed.
+        ArtifactError: the runtime cannot load the file.
+    """
+    model_format = artifact.manifest.format
+    name = runtime or default_runtime(model_format)
+    if name not in RUNTIMES:
+        raise UsageError(f"`runtime` is {name!r}; it must be one of {', '.join(RUNTIMES)}.")
+    if model_format not in RUNTIMES[name].formats:
+        fitting = ", ".join(other.name for other in RUNTIMES.values() if model_format in other.formats)
+        raise UsageError(f"`runtime` is {name!r}, which does not run {model_format} files; {fitting} would.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"`threads` is {threads}; an inference needs at least one.")
+    return RUNTIMES[name].open(artifact, threads)

@@ -1,0 +1,56 @@
+"""`OnnxEmbedder`: runs an ONNX artifact in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aml_edge.artifact import Artifact
+from aml_edge.embedder import Embeddings
+from aml_edge.errors import ArtifactError, MissingExtraError
+from aml_edge.preprocessing import Pixels
+from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
+
+ERRORS_ONLY = 3
+
+
+class OnnxEmbedder:
+    """An Embedder on ONNX Runtime's CPU provider, all graph optimisations on.
+
+    Args:
+        artifact: an ONNX file with its manifest.
+        threads: of one inference; None for all cores.
+    """
+
+    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "all", "the ONNX Runtime runtime") from None
+        self.name = "onnxruntime cpu"
+        self.space = artifact.manifest.space
+        self.preprocessing = artifact.manifest.preprocessing
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = thread_count(threads)
+        options.log_severity_level = ERRORS_ONLY
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(artifact.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as problem:
+            reason = str(problem).splitlines()[0]
+            raise ArtifactError(f"{artifact.path} cannot be loaded by ONNX Runtime: {reason}") from problem
+        self._input = self._session.get_inputs()[0].name
+
+    def embed(self, images: Sequence[Pixels]) -> Embeddings:
+        """Returns (N, D) embeddings, rows L2-normalised; one image a call, since the file's batch is one."""
+        return embed_one_by_one(self._run, images, self.preprocessing, self.space.dimension)
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._session = None
+
+    def _run(self, pixels: Pixels) -> Embeddings:
+        embeddings: Embeddings = self._session.run(None, {self._input: pixels})[0]
+        return embeddings

@@ -1,0 +1,36 @@
+"""ONNX through `torch.export`: (1, H, W, 3) uint8 `image` → (1, D) float32 `embedding`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from aml_edge.artifact import Precision
+from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.exporters.export_spec import ExportSpec
+
+OPSET = 20
+TARGET = f"opset {OPSET}"
+
+
+def write_onnx(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    """Writes the model at `path`; in fp16 all before the pooling computes in half, the head in single precision."""
+    exported = network.with_half_trunk(spec.image_side_px) if spec.precision is Precision.FP16 else network
+    program = torch.onnx.export(
+        exported,
+        (torch.zeros(spec.input_shape, dtype=torch.uint8),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=["embedding"],
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # the exporter's stack traces name folders of this machine
+    for value in model.graph.value_info:
+        del value.metadata_props[:]
+    path.write_bytes(model.SerializeToString())
