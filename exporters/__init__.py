@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aml_edge.artifact import Format
+from aml_edge.errors import MissingExtraError
 from aml_edge.exporters import to_onnx, to_tflite
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
@@ -34,22 +35,34 @@ class FormatExporter:
     """An exporter and what the manifest says of it.
 
     Args:
+        name: as people write it, e.g. ``"ONNX"``.
         write: makes the file.
         target: opset or deployment target, e.g. ``"opset 20"``.
         tools: distributions whose versions the manifest records; the first is the converter's.
         extra: the extra of aml-edge that brings them, or None where they always are there.
     """
 
+    name: str
     write: Exporter
     target: str
     tools: tuple[str, ...]
     extra: str | None = None
 
+    def versions(self) -> dict[str, str]:
+        """Returns the installed version of each tool; raises `MissingExtraError` where one is not installed."""
+        found: dict[str, str] = {}
+        for tool in self.tools:
+            try:
+                found[tool] = version(tool)
+            except PackageNotFoundError:
+                raise MissingExtraError(tool, self.extra or "all", f"the {self.name} format") from None
+        return found
+
 
 EXPORTERS: dict[Format, FormatExporter] = {
-    Format.ONNX: FormatExporter(to_onnx.write_onnx, to_onnx.TARGET, ("onnx", "onnxscript", "torch")),
+    Format.ONNX: FormatExporter("ONNX", to_onnx.write_onnx, to_onnx.TARGET, ("onnx", "onnxscript", "torch")),
     Format.TFLITE: FormatExporter(
-        to_tflite.write_tflite, to_tflite.TARGET, ("litert-torch", "ai-edge-quantizer", "torch"), "tflite"
+        "TFLite", to_tflite.write_tflite, to_tflite.TARGET, ("litert-torch", "ai-edge-quantizer", "torch"), "tflite"
     ),
 }
 
@@ -57,6 +70,7 @@ EXPORTERS: dict[Format, FormatExporter] = {
 def is_installed(model_format: Format) -> bool:
     """Whether this machine has what the format's exporter needs."""
     try:
-        return all(version(tool) for tool in EXPORTERS[model_format].tools)
-    except PackageNotFoundError:
+        EXPORTERS[model_format].versions()
+    except MissingExtraError:
         return False
+    return True

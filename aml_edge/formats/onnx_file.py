@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,7 @@ def take_census(path: Path) -> OperatorCensus:
     for graph in _graphs(model):
         operators.update(node.op_type for node in graph.node if node.op_type not in CONSTANTS)
         for weight in graph.initializer:
-            size = 1
-            for length in weight.dims:
-                size *= length
-            weights[onnx.TensorProto.DataType.Name(weight.data_type).lower()] += size
+            weights[str(onnx.helper.tensor_dtype_to_np_dtype(weight.data_type))] += math.prod(weight.dims)
     return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
 
 

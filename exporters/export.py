@@ -1,0 +1,124 @@
+"""`export_student`: from a checkpoint to a file that carries its manifest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import aml_edge
+from aml_edge.artifact import Artifact, Manifest
+from aml_edge.errors import SpaceMismatchError
+from aml_edge.exporters import EXPORTERS
+from aml_edge.exporters.conversion_log import conversion_logged
+from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.files import write_text_atomically, written_atomically
+from aml_edge.formats import FORMATS, OperatorCensus
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.whitening import Whitening
+from aml_edge.space import EmbeddingSpace, require_same_space
+
+
+def export_student(
+    checkpoint: StudentCheckpoint,
+    spec: ExportSpec,
+    out: Path,
+    *,
+    whitening: Whitening | None = None,
+    space: EmbeddingSpace | None = None,
+) -> Artifact:
+    """Returns the artifact written into the folder `out`: a whole file with its manifest, or nothing.
+
+    Args:
+        checkpoint: the student.
+        spec: what file is asked for.
+        out: folder; made where it is missing.
+        whitening: of the teacher's index, folded into the file; needs `space`.
+        space: of the teacher's index; the student's own where it is None.
+
+    Raises:
+        SpaceMismatchError: the index is of another teacher, dimension or whitening.
+        MissingExtraError: the converter is not installed.
+        ExportError: the converter failed; the message names its log.
+    """
+    exporter = EXPORTERS[spec.format]
+    network = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
+    manifest = Manifest(
+        space=_space_of_file(checkpoint, whitening, space),
+        preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
+        student=checkpoint.name,
+        backbone=checkpoint.student.spec.backbone,
+        weights_sha256=checkpoint.weights_sha256,
+        format=spec.format,
+        precision=spec.precision,
+        target=exporter.target,
+        tools={"aml-edge": aml_edge.__version__} | exporter.versions(),
+    )
+    artifact = Artifact(out / file_name(checkpoint, spec, whitened=whitening is not None), manifest)
+    log = artifact.path.with_name(artifact.path.name + ".log")
+    with written_atomically(artifact.path) as partial:
+        with conversion_logged(log, f"export of '{checkpoint.name}' to {spec.format} {spec.precision}"):
+            exporter.write(network, spec, partial)
+        FORMATS[spec.format].write_manifest(partial, manifest.dumps())
+    write_text_atomically(artifact.sidecar_path, manifest.dumps() + "\n")
+    return artifact
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What came out of one export.
+
+    Args:
+        path: the artifact's file.
+        size_bytes: of the file, the manifest inside included.
+        seconds: from checkpoint to file.
+        census: operators, transposes left in the graph, dtypes of the weights.
+        manifest: as it stands in the file.
+    """
+
+    path: Path
+    size_bytes: int
+    seconds: float
+    census: OperatorCensus
+    manifest: Manifest
+
+
+def report_of(artifact: Artifact, *, seconds: float) -> ExportReport:
+    """Returns the report of an artifact that was written in `seconds`."""
+    census = FORMATS[artifact.manifest.format].take_census(artifact.path)
+    return ExportReport(artifact.path, artifact.size_bytes, seconds, census, artifact.manifest)
+
+
+def file_name(checkpoint: StudentCheckpoint, spec: ExportSpec, *, whitened: bool) -> str:
+    """Returns the file's name, e.g. ``"demo-224px-squash-fp16.tflite"``; an untrained student's says so."""
+    name = re.sub(r"[^\w.+-]+", "_", checkpoint.name)
+    parts = [name] if checkpoint.trained or "untrained" in name else [name, "untrained"]
+    parts += ["whitened"] if whitened else []
+    parts += [f"{spec.image_side_px}px", str(spec.fit), str(spec.precision)]
+    return "-".join(parts) + FORMATS[spec.format].suffix
+
+
+def _space_of_file(
+    checkpoint: StudentCheckpoint, whitening: Whitening | None, space: EmbeddingSpace | None
+) -> EmbeddingSpace:
+    """Returns the space that the file's embeddings live in, after whitening; refuses another teacher's."""
+    if whitening is None:
+        if space is not None:
+            require_same_space(
+                checkpoint.space, space, left_name=f"student '{checkpoint.name}'", right_name="the index"
+            )
+        return checkpoint.space
+    assert space is not None, "a whitening comes with the space of its index"
+    if not space.same_teacher(checkpoint.space):
+        raise SpaceMismatchError(
+            f"student '{checkpoint.name}' lives in {checkpoint.space.describe()}, but the index in {space.describe()} "
+            "(another teacher); export a student trained for this teacher."
+        )
+    takes, gives = whitening.projection.shape[1], whitening.projection.shape[0]
+    if takes != checkpoint.space.dimension or gives != space.dimension or whitening.sha256 != space.whitening_sha256:
+        raise SpaceMismatchError(
+            f"student '{checkpoint.name}' lives in {checkpoint.space.describe()}, but the index in {space.describe()} "
+            f"has a whitening {takes}-D to {gives}-D ({whitening.sha256[:8]}); build the index again."
+        )
+    return space
