@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 _DESCRIPTORS = (1, 2)
 _lock = threading.RLock()
@@ -31,6 +32,7 @@ def output_captured(log: Path) -> Iterator[None]:
                 os.dup2(stream.fileno(), descriptor)
             with redirect_stdout(stream), redirect_stderr(stream), warnings.catch_warnings():
                 warnings.simplefilter("default")
+                warnings.showwarning = _warn_on_standard_error
                 yield
         finally:
             _flush()
@@ -44,6 +46,17 @@ def output_discarded() -> Iterator[None]:
     """Like `output_captured`, for output that nobody will want, such as a runtime's greeting."""
     with tempfile.TemporaryDirectory() as folder, output_captured(Path(folder) / "log"):
         yield
+
+
+def _warn_on_standard_error(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _flush() -> None:

@@ -1,0 +1,80 @@
+"""Small model files whose output has a closed form: channel means plus one, L2-normalised."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from aml_edge.artifact import Artifact, Format, Manifest, Precision
+from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.space import EmbeddingSpace
+
+SIDE = 40
+Images = list[npt.NDArray[np.uint8]]
+
+
+def manifest(model_format: Format) -> Manifest:
+    return Manifest(
+        space=EmbeddingSpace("toy", "0" * 64, 3),
+        preprocessing=Preprocessing(SIDE, Fit.SQUASH),
+        student="channel means",
+        backbone="none",
+        weights_sha256="1" * 64,
+        format=model_format,
+        precision=Precision.FP32,
+        target="test",
+    )
+
+
+@pytest.fixture
+def tflite_artifact(tmp_path: Path) -> Artifact:
+    path = tmp_path / "channel_means.tflite"
+    shutil.copy(Path(__file__).parents[1] / "data" / "channel_means.tflite", path)
+    write_manifest(Artifact(path, manifest(Format.TFLITE)))
+    return read_artifact(path)
+
+
+@pytest.fixture
+def onnx_artifact(tmp_path: Path) -> Artifact:
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Add", ["means", "one"], ["rows"]),
+        helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "channel means",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
+        initializer=[
+            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+        ],
+    )
+    path = tmp_path / "channel_means.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    write_manifest(Artifact(path, manifest(Format.ONNX)))
+    return read_artifact(path)
+
+
+@pytest.fixture
+def images() -> Images:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, high, (SIDE, SIDE, 3), dtype=np.uint8) for high in (256, 17, 90)]
+
+
+@pytest.fixture
+def expected(images: Images) -> npt.NDArray[np.float64]:
+    """What both files compute, in float64."""
+    rows = np.stack([image.astype(np.float64).mean(axis=(0, 1)) + 1 for image in images])
+    normalised: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normalised

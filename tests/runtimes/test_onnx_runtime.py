@@ -1,0 +1,76 @@
+"""ONNX Runtime on a file whose output has a closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from aml_edge.artifact import Artifact
+from aml_edge.errors import ArtifactError, UsageError
+from aml_edge.runtimes.onnx_runtime import OnnxEmbedder
+
+SINGLE_PRECISION = 1e-6
+"""A mean of 1600 pixels up to 255 in float32 carries a relative error of about 1e-7."""
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_embeds_each_image(
+    onnx_artifact: Artifact,
+    images: list[npt.NDArray[np.uint8]],
+    expected: npt.NDArray[np.float64],
+    threads: int | None,
+) -> None:
+    embedder = OnnxEmbedder(onnx_artifact, threads)
+    embeddings = embedder.embed(images)
+    embedder.close()
+    embedder.close()
+    assert embeddings.dtype == np.float32
+    assert np.abs(embeddings - expected).max() < SINGLE_PRECISION
+
+
+def test_claims_what_the_manifest_says(onnx_artifact: Artifact) -> None:
+    embedder = OnnxEmbedder(onnx_artifact)
+    assert embedder.name == "onnxruntime cpu"
+    assert embedder.space == onnx_artifact.manifest.space
+    assert embedder.preprocessing == onnx_artifact.manifest.preprocessing
+
+
+def test_no_image_gives_no_row(onnx_artifact: Artifact) -> None:
+    assert OnnxEmbedder(onnx_artifact).embed([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("shape", [(40, 39, 3), (40, 40), (40, 40, 4), (1, 40, 40, 3)])
+def test_an_image_of_another_shape_is_refused(onnx_artifact: Artifact, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"takes \(40, 40, 3\) uint8; use aml_edge.preprocessing.fit_image"):
+        OnnxEmbedder(onnx_artifact).embed([np.zeros(shape, np.uint8)])
+
+
+def test_an_image_of_another_dtype_is_refused(onnx_artifact: Artifact) -> None:
+    with pytest.raises(UsageError, match=r"one of shape \(40, 40, 3\) and float32"):
+        OnnxEmbedder(onnx_artifact).embed([np.zeros((40, 40, 3), np.float32)])
+
+
+def test_a_file_that_cannot_be_loaded_is_named(onnx_artifact: Artifact, capfd: pytest.CaptureFixture[str]) -> None:
+    onnx_artifact.path.write_bytes(b"\x08\x0a" + b"\x12" * 200)
+    with pytest.raises(ArtifactError, match=r"channel_means\.onnx cannot be loaded by ONNX Runtime: ") as caught:
+        OnnxEmbedder(onnx_artifact)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_dimension_than_the_manifest_s_is_refused(
+    onnx_artifact: Artifact, images: list[npt.NDArray[np.uint8]]
+) -> None:
+    wrong = replace(onnx_artifact.manifest, space=replace(onnx_artifact.manifest.space, dimension=4))
+    with pytest.raises(UsageError, match=r"shape \(1, 3\), its manifest says \(1, 4\)"):
+        OnnxEmbedder(Artifact(onnx_artifact.path, wrong)).embed(images)
+
+
+def test_says_nothing(
+    onnx_artifact: Artifact, images: list[npt.NDArray[np.uint8]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    OnnxEmbedder(onnx_artifact).embed(images)
+    assert capfd.readouterr() == ("", "")
