@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
@@ -66,7 +65,7 @@ class HalfPrecisionEmbedder:
     def _run(self, pixels: Pixels) -> Embeddings:
         assert self._interpreter is not None
         with torch.inference_mode():
-            embeddings: Tensor = self._interpreter.run(torch.from_numpy(pixels))
+            embeddings: Tensor = self._interpreter.run(torch.tensor(pixels))
         return embeddings.numpy()
 
 
@@ -103,7 +102,7 @@ def record_head_range(network: DeployableStudent, images: Sequence[Pixels], prep
     for image in images:
         require_fitted(image, preprocessing)
         with torch.inference_mode():
-            features = network.features(torch.from_numpy(np.ascontiguousarray(image[np.newaxis])))
+            features = network.features(torch.tensor(image)[None])
         largest = max(largest, float(features.max()))
         positive = features[features > 0]
         smallest = min(smallest, float(positive.min())) if positive.numel() else smallest

@@ -1,0 +1,90 @@
+"""Real TFLite files, run in LiteRT on photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from aml_edge.artifact import Artifact, Format, Precision
+from aml_edge.exporters.export import export_student
+from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.formats.tflite_file import take_census
+from aml_edge.native_output import output_discarded
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.runtimes import open_artifact
+from aml_edge.space import EmbeddingSpace
+
+pytestmark = pytest.mark.skipif(find_spec("litert_torch") is None, reason="the extra 'tflite' is not installed")
+
+Images = list[npt.NDArray[np.uint8]]
+
+FP32_MAXABS = 5e-6
+"""Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
+
+
+def embeddings_of(artifact: Artifact, images: Images) -> npt.NDArray[np.float32]:
+    embedder = open_artifact(artifact, threads=1)
+    rows = embedder.embed(images)
+    embedder.close()
+    return rows
+
+
+def test_fp32_equals_the_student(
+    exported: Callable[..., Artifact], photographs: Images, student_rows: npt.NDArray[np.float32]
+) -> None:
+    rows = embeddings_of(exported(Format.TFLITE, Precision.FP32), photographs)
+    assert np.abs(rows - student_rows).max() < FP32_MAXABS
+
+
+def test_fp16_with_whitening_is_near(
+    exported: Callable[..., Artifact], photographs: Images, whitened_rows: npt.NDArray[np.float64]
+) -> None:
+    rows = embeddings_of(exported(Format.TFLITE, Precision.FP16, whitened=True), photographs)
+    assert rows.shape == whitened_rows.shape
+    assert (rows * whitened_rows).sum(axis=1).min() > 0.999
+
+
+def test_signature_takes_raw_pixels_and_gives_float32(exported: Callable[..., Artifact]) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with output_discarded():
+        interpreter = Interpreter(model_path=str(exported(Format.TFLITE, Precision.FP32).path))
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["embedding"]}}
+    (image,), (embedding,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, 64, 64, 3])
+    assert (embedding["dtype"], embedding["shape"].tolist()) == (np.float32, [1, 64])
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_holds_no_transpose(exported: Callable[..., Artifact], precision: Precision) -> None:
+    census = take_census(exported(Format.TFLITE, precision, whitened=precision is Precision.FP16).path)
+    assert census.transposes == 0
+
+
+def test_fp16_stores_weights_in_half(exported: Callable[..., Artifact]) -> None:
+    full = exported(Format.TFLITE, Precision.FP32)
+    half = exported(Format.TFLITE, Precision.FP16, whitened=True)
+    weights = take_census(half.path).weight_values
+    assert weights["float16"] > 3_000_000
+    assert weights["float32"] < 50_000  # biases and the constants of the head
+    assert half.size_bytes < 0.53 * full.size_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_b3", "vgg16"])
+def test_other_trunks_hold_no_transpose_either(tmp_path: Path, backbone: str) -> None:
+    torch.manual_seed(0)
+    student = Student(StudentSpec(backbone, 32)).eval()
+    checkpoint = StudentCheckpoint(
+        student, backbone, EmbeddingSpace("toy", "b" * 64, 32), Preprocessing(), trained=True
+    )
+    artifact = export_student(checkpoint, ExportSpec(Format.TFLITE, image_side_px=64), tmp_path)
+    assert take_census(artifact.path).transposes == 0
