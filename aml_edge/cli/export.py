@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from aml_edge.artifact import Format, Precision
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
@@ -20,6 +20,9 @@ from aml_edge.preprocessing import Fit
 
 if TYPE_CHECKING:
     from aml_edge.exporters.export import ExportReport
+
+FEW_VALUES = 1000
+"""A dtype with fewer stored values is shapes and axes, not weights."""
 
 
 class FormatChoice(StrEnum):
@@ -43,6 +46,7 @@ def export(
     json_target: JsonOption = None,
 ) -> None:
     """Write a student as a file for phones: raw pixels in, final embedding out."""
+    from aml_edge.exporters import EXPORTERS
     from aml_edge.exporters.export import export_student, report_of
     from aml_edge.exporters.export_spec import ExportSpec
     from aml_edge.index import open_index
@@ -54,7 +58,10 @@ def export(
         console.print(f"[yellow]{checkpoint.name} has random weights: its files are good for sizes and speeds only.[/]")
     teacher = None if index is None else open_index(index)
     formats = tuple(Format) if format_choice is FormatChoice.ALL else (Format(format_choice),)
-    specs = [ExportSpec(f, precision, image_size or checkpoint.preprocessing.image_side_px, fit) for f in formats]
+    side = checkpoint.preprocessing.image_side_px if image_size is None else image_size
+    specs = [ExportSpec(model_format, precision, side, fit) for model_format in formats]
+    for spec in specs:
+        EXPORTERS[spec.format].versions()  # a missing extra is said before any work
     reports: list[ExportReport] = []
     with _unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(specs)) as task:
         for spec in specs:
@@ -63,7 +70,8 @@ def export(
             artifact = export_student(checkpoint, spec, out, whitening=whitening, space=space)
             reports.append(report_of(artifact, seconds=time.perf_counter() - started))
             task.advance(status=str(spec.format))
-    console.print(_table(reports))
+    for report in reports:
+        _print_report(report, console)
     write_json(reports, json_target)
 
 
@@ -77,16 +85,14 @@ def _unredirected(console: Console) -> Iterator[Console]:
         yield Console(file=terminal, highlight=False)
 
 
-def _table(reports: Sequence[ExportReport]) -> Table:
-    table = Table("file", "MB", "operators", "transposes", "weights", "s", box=None)
-    for report in reports:
-        weights = ", ".join(f"{dtype} {count / 1e6:.2f} M" for dtype, count in report.census.weight_values.items())
-        table.add_row(
-            str(report.path),
-            f"{report.size_bytes / 1e6:.2f}",
-            str(sum(report.census.operators.values())),
-            str(report.census.transposes),
-            weights,
-            f"{report.seconds:.1f}",
-        )
-    return table
+def _print_report(report: ExportReport, console: Console) -> None:
+    census = report.census
+    weights = ", ".join(
+        f"{dtype} {count / 1e6:.2f} M" for dtype, count in census.weight_values.items() if count >= FEW_VALUES
+    )
+    console.print(f"[bold]{escape(str(report.path))}[/]", soft_wrap=True)
+    console.print(
+        f"  {report.size_bytes / 1e6:.2f} MB; {sum(census.operators.values())} operators, "
+        f"{census.transposes} transposes; weights {weights or 'none'}; {report.seconds:.1f} s",
+        soft_wrap=True,
+    )

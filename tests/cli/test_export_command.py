@@ -1,0 +1,140 @@
+"""`aml-edge export`: what it hands on, what it prints, what it says of a student without training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from aml_edge.artifact import Format
+from aml_edge.cli.export import export
+from aml_edge.errors import MissingExtraError, UsageError
+from aml_edge.exporters import EXPORTERS, DeployableStudent
+from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.formats import FORMATS, read_artifact
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.space import EmbeddingSpace
+
+app = typer.Typer()
+app.command()(export)
+
+
+@dataclass(frozen=True)
+class IndexStandIn:
+    """The two things that export asks of an index."""
+
+    space: EmbeddingSpace
+    whitening: Whitening | None
+
+
+@pytest.fixture
+def checkpoint(monkeypatch: pytest.MonkeyPatch) -> StudentCheckpoint:
+    """A student that `--student mine` finds, in place of one on disk."""
+    torch.manual_seed(0)
+    student = Student(StudentSpec("mobilenetv2_035", 16)).eval()
+    space = EmbeddingSpace("toy teacher", "a" * 64, 16)
+    found = StudentCheckpoint(student, "mine", space, Preprocessing(image_side_px=96), trained=True)
+    monkeypatch.setattr("aml_edge.networks.released.resolve_student", {"mine": found}.__getitem__)
+    return found
+
+
+@pytest.fixture
+def specs(monkeypatch: pytest.MonkeyPatch) -> list[ExportSpec]:
+    """Every spec that reached an exporter; each becomes an ONNX file of one transpose and 5000 half weights."""
+    seen: list[ExportSpec] = []
+
+    def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+        seen.append(spec)
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("image", "embedding")]
+        weight = numpy_helper.from_array(np.ones(5000, np.float16), "weight")
+        nodes = [helper.make_node("Transpose", ["image"], ["embedding"])]
+        graph = helper.make_graph(nodes, "graph", values[:1], values[1:], initializer=[weight])
+        path.write_bytes(helper.make_model(graph).SerializeToString())
+
+    monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))
+    return seen
+
+
+def run(*arguments: str) -> Any:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_exports_what_was_asked_for(checkpoint: StudentCheckpoint, specs: list[ExportSpec], tmp_path: Path) -> None:
+    arguments = ["--format", "onnx", "--precision", "fp16", "--image-size", "64", "--fit", "letterbox"]
+    result = run(*arguments, "--student", "mine", "--out", str(tmp_path), "--json", str(tmp_path / "report.json"))
+    path = tmp_path / "mine-64px-letterbox-fp16.onnx"
+    assert str(path) in result.output
+    assert "1 operators, 1 transposes; weights float16 0.01 M;" in result.output
+    (report,) = json.loads((tmp_path / "report.json").read_text())
+    assert report["path"] == str(path)
+    assert report["size_bytes"] == path.stat().st_size
+    assert report["census"]["transposes"] == 1
+    assert report["manifest"]["verdict"] == "not run"
+    assert read_artifact(path).manifest.preprocessing.fit is Fit.LETTERBOX
+
+
+def test_size_is_the_student_s_own_unless_said(
+    checkpoint: StudentCheckpoint, specs: list[ExportSpec], tmp_path: Path
+) -> None:
+    run("--format", "onnx", "--student", "mine", "--out", str(tmp_path))
+    assert [spec.image_side_px for spec in specs] == [96]
+
+
+def test_whitening_of_the_index_goes_into_the_file(
+    checkpoint: StudentCheckpoint, specs: list[ExportSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whitening = Whitening(torch.zeros(16), torch.eye(8, 16))
+    space = replace(checkpoint.space, dimension=8, whitening_sha256=whitening.sha256)
+    monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): IndexStandIn(space, whitening)}.__getitem__)
+    run("--format", "onnx", "--student", "mine", "--index", "an-index", "--out", str(tmp_path), "--image-size", "64")
+    assert read_artifact(tmp_path / "mine-whitened-64px-squash-fp32.onnx").manifest.space == space
+
+
+def test_an_untrained_student_is_said_to_be_one(
+    checkpoint: StudentCheckpoint, specs: list[ExportSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = replace(checkpoint, name="efficientnet_b3-untrained", trained=False)
+    monkeypatch.setattr("aml_edge.networks.released.resolve_student", {None: untrained}.__getitem__)
+    result = run("--format", "onnx", "--image-size", "64", "--out", str(tmp_path))
+    assert "efficientnet_b3-untrained has random weights: its files are good for sizes and speeds only" in result.output
+    assert (tmp_path / "efficientnet_b3-untrained-64px-squash-fp32.onnx").exists()
+
+
+def test_all_means_all(
+    checkpoint: StudentCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, specs: list[ExportSpec]
+) -> None:
+    only_name_differs = {model_format: EXPORTERS[Format.ONNX] for model_format in Format}
+    monkeypatch.setattr("aml_edge.exporters.EXPORTERS", only_name_differs)
+    monkeypatch.setattr("aml_edge.exporters.export.EXPORTERS", only_name_differs)
+    monkeypatch.setattr("aml_edge.exporters.export.FORMATS", {one: FORMATS[Format.ONNX] for one in Format})
+    run("--format", "all", "--student", "mine", "--out", str(tmp_path), "--image-size", "64")
+    assert [spec.format for spec in specs] == [Format.ONNX, Format.TFLITE, Format.COREML]
+
+
+def test_a_missing_extra_is_said_before_any_conversion(
+    checkpoint: StudentCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, specs: list[ExportSpec]
+) -> None:
+    absent = replace(EXPORTERS[Format.TFLITE], tools=("no-such-converter",))
+    monkeypatch.setitem(EXPORTERS, Format.TFLITE, absent)
+    with pytest.raises(MissingExtraError, match=r"pip install 'aml-edge\[tflite\]'"):
+        run("--format", "all", "--student", "mine", "--out", str(tmp_path))
+    assert specs == []
+
+
+def test_native_fit_is_refused(checkpoint: StudentCheckpoint, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`fit` is 'native'"):
+        run("--format", "onnx", "--student", "mine", "--fit", "native", "--out", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
