@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 from aml_edge.artifact import Artifact
 from aml_edge.errors import MissingExtraError
 from aml_edge.native_output import output_discarded
@@ -20,8 +18,7 @@ class TensorFlowEmbedder(TfliteEmbedder):
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
         try:
-            with output_discarded(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with output_discarded():
                 import tensorflow
         except ImportError:
             raise MissingExtraError("tensorflow", "tensorflow", "the TensorFlow runtime") from None

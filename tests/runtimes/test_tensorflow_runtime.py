@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,13 @@ from aml_edge.runtimes.litert_runtime import LiteRtEmbedder
 from aml_edge.runtimes.tensorflow_runtime import TensorFlowEmbedder
 
 
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra 'tensorflow' is not installed")
 def test_agrees_with_litert(
     tflite_artifact: Artifact,
     images: list[npt.NDArray[np.uint8]],
     expected: npt.NDArray[np.float64],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("tensorflow", reason="the extra 'tensorflow' is not installed")
     embeddings = TensorFlowEmbedder(tflite_artifact, 1).embed(images)
     assert np.abs(embeddings - expected).max() < 1e-6
     assert np.abs(embeddings - LiteRtEmbedder(tflite_artifact, 1).embed(images)).max() < 1e-6
