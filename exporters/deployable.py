@@ -24,7 +24,7 @@ class DeployableStudent(nn.Module):
     """A student and its pre- and postprocessing in one network: (1, H, W, 3) uint8 RGB → (1, D) float32, rows L2.
 
     Args:
-        student: taken as it is, in evaluation mode; shared, not copied.
+        student: shared, not copied, and put into evaluation mode.
         preprocessing: mean and standard deviation to normalise with.
         whitening: the teacher's, folded in after the student's own L2.
     """

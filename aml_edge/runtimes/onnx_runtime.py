@@ -8,6 +8,7 @@ from typing import Any
 from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError, MissingExtraError
+from aml_edge.native_output import output_discarded
 from aml_edge.preprocessing import Pixels
 from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
 
@@ -24,7 +25,8 @@ class OnnxEmbedder:
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
         try:
-            import onnxruntime
+            with output_discarded():  # it warns of devices that it looked for and did not find
+                import onnxruntime
         except ImportError:
             raise MissingExtraError("onnxruntime", "all", "the ONNX Runtime runtime") from None
         self.name = "onnxruntime cpu"

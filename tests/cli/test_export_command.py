@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from aml_edge.artifact import Format
 from aml_edge.cli.export import export
 from aml_edge.errors import MissingExtraError, UsageError
-from aml_edge.exporters import EXPORTERS, DeployableStudent
+from aml_edge.exporters import EXPORTERS
+from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
 from aml_edge.networks.checkpoints import StudentCheckpoint
