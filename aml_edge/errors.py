@@ -14,6 +14,7 @@ AmlEdgeError                       exit code 1
 ├── ExportError                    a converter failed; names its log
 ├── RuntimeUnavailableError        a runtime that cannot run on this machine
 ├── UnknownOperatorError           an operator that an evaluator does not know
+├── VerificationNotRunError        nothing that could prove or disprove an artifact
 └── VerificationError              exit code 3: the artifact left the teacher's space
 
 A message has three parts: the argument and its value, the rule, the next step.
@@ -109,6 +110,10 @@ class RuntimeUnavailableError(AmlEdgeError):
 
 class UnknownOperatorError(AmlEdgeError):
     """An operator that an evaluator does not know."""
+
+
+class VerificationNotRunError(AmlEdgeError):
+    """Nothing that could prove or disprove an artifact: neither verified nor failed."""
 
 
 class VerificationError(AmlEdgeError):
