@@ -1,0 +1,88 @@
+"""Students and teachers by name: what `--student` and `--teacher` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aml_edge.errors import UsageError
+from aml_edge.networks.backbones import backbone_spec
+from aml_edge.networks.checkpoints import (
+    STUDENT_FILE,
+    StudentCheckpoint,
+    TeacherCheckpoint,
+    load_student,
+    weights_sha256,
+)
+from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.teacher import Teacher, TeacherSpec
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import untrained_space
+
+UNTRAINED_SPEC = StudentSpec("efficientnet_b3", 2048)
+IMAGENET_PREFIX = "imagenet:"
+DEMO = "demo"
+
+
+def resolve_teacher(name: str) -> TeacherCheckpoint:
+    """Returns the teacher of a name, in evaluation mode.
+
+    Args:
+        name: ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM, never trained for retrieval.
+
+    Raises:
+        UsageError: the name says nothing.
+        MissingExtraError: its weights are in a package that is not installed.
+    """
+    backbone = name.removeprefix(IMAGENET_PREFIX)
+    if backbone == name or backbone not in IMAGENET_WEIGHTS:
+        known = ", ".join(IMAGENET_PREFIX + known for known in IMAGENET_WEIGHTS)
+        raise UsageError(f"`teacher` is {name!r}; it must be one of {known}.")
+    teacher = Teacher(TeacherSpec(backbone)).eval()
+    teacher.backbone = load_imagenet_backbone(backbone)
+    return TeacherCheckpoint(teacher, f"{backbone}-gem-imagenet", _preprocessing(backbone))
+
+
+def resolve_student(name: str | None, *, runs: Path = Path("runs")) -> StudentCheckpoint:
+    """Returns the student of a name, in evaluation mode.
+
+    Args:
+        name: a student's file, a folder that holds one, ``"demo"`` for the demo's run, the name of a run, or None for
+            the newest run; without any run a seeded EfficientNet-B3 with random weights, which is not trained.
+        runs: the folder of runs.
+
+    Raises:
+        UsageError: the name says nothing.
+        CheckpointError: the file is damaged.
+    """
+    if name is None:
+        newest = newest_student(runs)
+        return untrained_student(UNTRAINED_SPEC) if newest is None else load_student(newest)
+    for path in (Path(name), runs / name):
+        if path.is_file() or (path / STUDENT_FILE).is_file():
+            return load_student(path)
+    if name == DEMO:
+        raise UsageError(
+            f"`student` is 'demo', but there is no {runs / DEMO / STUDENT_FILE}; `aml-edge demo` makes it."
+        )
+    raise UsageError(
+        f"`student` is {name!r}; it must be a student's file, a run's folder, or the name of a run in {runs}."
+    )
+
+
+def newest_student(runs: Path) -> Path | None:
+    """Returns the run folder whose student was written last, or None where no run has one."""
+    files = list(runs.glob(f"*/{STUDENT_FILE}"))
+    return max(files, key=lambda file: (file.stat().st_mtime_ns, file)).parent if files else None
+
+
+def untrained_student(spec: StudentSpec, *, seed: int = 0) -> StudentCheckpoint:
+    """Returns a student with seeded random weights in a space of its own: for sizes and speeds only."""
+    student = Student(spec, seed=seed).eval()
+    space = untrained_space(spec.dimension, weights_sha256(student))
+    return StudentCheckpoint(student, f"{spec.backbone}-untrained", space, _preprocessing(spec.backbone), trained=False)
+
+
+def _preprocessing(backbone: str) -> Preprocessing:
+    spec = backbone_spec(backbone)
+    return Preprocessing(mean=spec.mean, std=spec.std)
