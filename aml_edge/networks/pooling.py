@@ -20,13 +20,13 @@ def gem(features: Tensor, p: Tensor | float, eps: float = GEM_EPS) -> Tensor:
         features: values below `eps` count as `eps`.
         p: the power; 1 is the mean, infinity the maximum.
     """
-    means: Tensor = features.clamp(min=eps).pow(p).mean((-2, -1)).pow(1.0 / p)
-    return means
+    return features.clamp(min=eps).pow(p).mean((-2, -1)).pow(1.0 / p)
 
 
 def l2_normalise(rows: Tensor, eps: float = L2_EPS) -> Tensor:
     """Returns (B, D) rows divided by (norm + eps), as published: a row of zeros stays zero."""
-    return rows / (torch.linalg.vector_norm(rows, dim=1, keepdim=True) + eps)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / (norms + eps)
 
 
 class GeM(nn.Module):
