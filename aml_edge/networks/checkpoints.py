@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from aml_edge.errors import CheckpointError, UsageError
 from aml_edge.files import write_text_atomically, written_atomically
+from aml_edge.networks.foreign import read_published_student, read_published_teacher
 from aml_edge.networks.strict_loading import COUNTER, load_strictly
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher
+from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
@@ -104,16 +106,50 @@ def save_student(checkpoint: StudentCheckpoint, folder: Path) -> None:
     write_text_atomically(folder / STUDENT_RECORD, record + "\n")
 
 
-def load_student(path: Path) -> StudentCheckpoint:
-    """Returns the student in one of our files, or in a folder that holds one, in evaluation mode.
+def load_student(path: Path, *, space: EmbeddingSpace | None = None) -> StudentCheckpoint:
+    """Returns the student in one of our files, in a folder that holds one, or in a published file, in evaluation mode.
+
+    Args:
+        path: recognised by content, not by name.
+        space: of the teacher that a published student was trained for, without whitening: its file does not say.
+            Where it is None, a published student lives in a space of its own, as one trained alone does. One of our
+            files says its space itself.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, or its weights do not fit.
+        CheckpointError: there is no such file, it is damaged or holds no student, or weights or space do not fit.
+        UnsafePickleError: a published file wants to make something else than tensors and arrays.
     """
     file = path / STUDENT_FILE if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a student's file, or a folder with {STUDENT_FILE} in it.")
-    return _read_ours(file)
+    return _published_student(file, space) if is_torch_file(file) else _read_ours(file)
+
+
+def load_teacher(path: Path) -> TeacherCheckpoint:
+    """Returns the teacher in a published file, recognised by content, in evaluation mode.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged or holds no teacher, or its weights do not fit.
+        UnsafePickleError: the file wants to make something else than tensors and arrays.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a published teacher's file (.pth).")
+    published = read_published_teacher(path)
+    return TeacherCheckpoint(published.teacher, published.name, published.preprocessing, published.whitenings)
+
+
+def _published_student(file: Path, space: EmbeddingSpace | None) -> StudentCheckpoint:
+    published = read_published_student(file)
+    dimension = published.student.spec.dimension
+    if space is None:
+        space = EmbeddingSpace(published.name, weights_sha256(published.student), dimension)
+    if space.dimension != dimension:
+        raise CheckpointError(
+            f"{file} holds a student of {dimension} dimensions, but its teacher's space is {space.describe()}; "
+            "give the space of the teacher that it was trained for."
+        )
+    name = file.name.removesuffix(".tar").removesuffix(".pth")
+    return StudentCheckpoint(published.student, name, space, published.preprocessing, trained=True)
 
 
 def _record(checkpoint: StudentCheckpoint) -> dict[str, object]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aml_edge.errors import CheckpointError, MissingExtraError, UsageError
 from aml_edge.files import file_sha256
 from aml_edge.networks.backbones import BACKBONES, FeatureMap, build_backbone, seeded
 from aml_edge.networks.strict_loading import load_strictly
+from aml_edge.networks.torch_file import read_torch_file
 from aml_edge.networks.torchvision_guard import import_timm
 
 
@@ -48,15 +48,16 @@ def imagenet_classifier(name: str) -> Any:
         CheckpointError: the package's file is not the one that is known, or does not fit.
     """
     file = _weights_file(name)
-    weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    content = read_torch_file(file)
+    tensors = [value for value in content.values() if isinstance(value, Tensor)] if isinstance(content, dict) else []
     timm = import_timm()
     with seeded(0):
         classifier = timm.create_model(BACKBONES[name].timm_name, pretrained=False)
     keys = list(classifier.state_dict())
-    if len(keys) != len(weights):
-        raise CheckpointError(f"{file} holds {len(weights)} tensors; {name} has {len(keys)}.")
+    if len(keys) != len(tensors):
+        raise CheckpointError(f"{file} holds {len(tensors)} tensors; {name} has {len(keys)}.")
     # The package names its layers otherwise, but in the same order; load_strictly compares every shape.
-    load_strictly(classifier, dict(zip(keys, weights.values(), strict=True)), source=str(file))
+    load_strictly(classifier, dict(zip(keys, tensors, strict=True)), source=str(file))
     return classifier.eval()
 
 

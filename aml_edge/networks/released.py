@@ -11,6 +11,7 @@ from aml_edge.networks.checkpoints import (
     StudentCheckpoint,
     TeacherCheckpoint,
     load_student,
+    load_teacher,
     weights_sha256,
 )
 from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
@@ -21,6 +22,8 @@ from aml_edge.space import untrained_space
 
 UNTRAINED_SPEC = StudentSpec("efficientnet_b3", 2048)
 IMAGENET_PREFIX = "imagenet:"
+TEACHER_PREFIX = "gem:"
+STUDENT_PREFIX = "aml:"
 DEMO = "demo"
 
 
@@ -28,16 +31,21 @@ def resolve_teacher(name: str) -> TeacherCheckpoint:
     """Returns the teacher of a name, in evaluation mode.
 
     Args:
-        name: ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM, never trained for retrieval.
+        name: a published teacher's file, or ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM, never
+            trained for retrieval.
 
     Raises:
         UsageError: the name says nothing.
         MissingExtraError: its weights are in a package that is not installed.
+        CheckpointError, UnsafePickleError: the file is damaged, holds no teacher, or is hostile.
     """
+    if Path(name).is_file():
+        return load_teacher(Path(name))
+    _refuse_to_download("teacher", name, TEACHER_PREFIX)
     backbone = name.removeprefix(IMAGENET_PREFIX)
     if backbone == name or backbone not in IMAGENET_WEIGHTS:
         known = ", ".join(IMAGENET_PREFIX + known for known in IMAGENET_WEIGHTS)
-        raise UsageError(f"`teacher` is {name!r}; it must be one of {known}.")
+        raise UsageError(f"`teacher` is {name!r}; it must be a published teacher's file (.pth), or one of {known}.")
     teacher = Teacher(TeacherSpec(backbone)).eval()
     teacher.backbone = load_imagenet_backbone(backbone)
     return TeacherCheckpoint(teacher, f"{backbone}-gem-imagenet", _preprocessing(backbone))
@@ -61,6 +69,7 @@ def resolve_student(name: str | None, *, runs: Path = Path("runs")) -> StudentCh
     for path in (Path(name), runs / name):
         if path.is_file() or (path / STUDENT_FILE).is_file():
             return load_student(path)
+    _refuse_to_download("student", name, STUDENT_PREFIX)
     if name == DEMO:
         raise UsageError(
             f"`student` is 'demo', but there is no {runs / DEMO / STUDENT_FILE}; `aml-edge demo` makes it."
@@ -81,6 +90,14 @@ def untrained_student(spec: StudentSpec, *, seed: int = 0) -> StudentCheckpoint:
     student = Student(spec, seed=seed).eval()
     space = untrained_space(spec.dimension, weights_sha256(student))
     return StudentCheckpoint(student, f"{spec.backbone}-untrained", space, _preprocessing(spec.backbone), trained=False)
+
+
+def _refuse_to_download(argument: str, name: str, prefix: str) -> None:
+    if name.startswith(prefix):
+        raise UsageError(
+            f"`{argument}` is {name!r}, a released {argument}; nothing is downloaded unasked: "
+            f"download its file yourself and give the file's path as `{argument}`."
+        )
 
 
 def _preprocessing(backbone: str) -> Preprocessing:

@@ -33,12 +33,20 @@ def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], *, source: 
             f"{source} does not fit the network: missing {listed(missing)}; left over {listed(left_over)}."
         )
     for key, value in weights.items():
+        require_plain(key, value, source=source)
         _check(key, value, expected[key], source)
     full = {
         key: weights.get(key, torch.zeros_like(value)).to(value.dtype) if key.endswith(COUNTER) else weights[key]
         for key, value in expected.items()
     }
     network.load_state_dict(full, strict=True)
+
+
+def require_plain(key: str, value: Tensor, *, source: str) -> None:
+    """Raises `CheckpointError` unless a tensor holds each of its numbers in memory, as real ones."""
+    plain = value.device.type == "cpu" and value.layout is torch.strided
+    if not plain or value.is_quantized or value.is_complex() or _claims_more_than_it_holds(value):
+        raise CheckpointError(f"{source} holds {key} as something else than plain numbers; get or save it again.")
 
 
 def listed(keys: Collection[str]) -> str:
@@ -49,12 +57,17 @@ def listed(keys: Collection[str]) -> str:
     return f"{len(keys)} ({shown}{', …' if len(keys) > _LISTED else ''})"
 
 
+def _claims_more_than_it_holds(value: Tensor) -> bool:
+    """Whether a tensor repeats its numbers: a few bytes in a file could then ask for any amount of memory."""
+    return value.numel() * value.element_size() > value.untyped_storage().nbytes()
+
+
 def _check(key: str, value: Tensor, expected: Tensor, source: str) -> None:
     if value.shape != expected.shape:
         raise CheckpointError(
             f"{source} does not fit the network: {key} is {tuple(value.shape)}, it must be {tuple(expected.shape)}."
         )
-    if value.device.type != "cpu" or value.layout is not torch.strided or value.is_quantized:
-        raise CheckpointError(f"{source} holds {key} as something else than plain numbers; save it as float32.")
-    if expected.is_floating_point() != value.is_floating_point() or value.is_complex() or not value.isfinite().all():
-        raise CheckpointError(f"{source} holds values in {key} that are no finite numbers; it cannot be used.")
+    if expected.is_floating_point() != value.is_floating_point():
+        raise CheckpointError(f"{source} holds {key} as {value.dtype}; it must be {expected.dtype}.")
+    if not value.isfinite().all():
+        raise CheckpointError(f"{source} holds NaN or Inf in {key}; it cannot be used.")

@@ -1,0 +1,85 @@
+"""What stands in for NumPy where a foreign file wants to make its arrays: arrays of numbers, and nothing else.
+
+NumPy pickles an array as: make an empty `ndarray`, make a `dtype`, give the array a state of shape, dtype and bytes.
+The same steps are taken here with every value checked, and end in a view of the bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from aml_edge.errors import CheckpointError
+
+_NUMBERS = re.compile(r"[<>=|]?([fiu][1248]|b1)")
+_BYTE_ORDERS = "<>=|"
+
+
+class NumpyDtype:
+    """Stands in for `numpy.dtype`: a kind of number and its byte order.
+
+    Raises:
+        CheckpointError: the dtype is not one of numbers.
+    """
+
+    def __init__(self, name: object, align: object = False, copy: object = True) -> None:
+        if not isinstance(name, str) or not _NUMBERS.fullmatch(name) or name.endswith("f1"):
+            raise CheckpointError(f"it holds a NumPy array of {name!r}; only arrays of numbers are read.")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: object) -> None:
+        """Takes the byte order of NumPy's state and no more of it."""
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in tuple(_BYTE_ORDERS):
+            raise CheckpointError("it holds a NumPy dtype with a broken state.")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class NumpyArray:
+    """Stands in for `numpy.ndarray`; `values` is the array that the file holds."""
+
+    values: npt.NDArray[np.generic] = np.zeros(0)
+
+    def __setstate__(self, state: object) -> None:
+        """Takes NumPy's state: version, shape, dtype, whether columns come first, bytes."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise CheckpointError("it holds a NumPy array with a broken state.")
+        _, shape, dtype, columns_first, content = state
+        if not (
+            isinstance(dtype, NumpyDtype)
+            and isinstance(content, bytes)
+            and isinstance(shape, tuple)
+            and all(type(side) is int and side >= 0 for side in shape)
+        ):
+            raise CheckpointError("it holds a NumPy array of something else than numbers.")
+        if len(content) != dtype.dtype.itemsize * int(np.prod(shape, dtype=object)):
+            raise CheckpointError(f"it holds a NumPy array of shape {shape} with {len(content)} bytes.")
+        self.values = np.ndarray(shape, dtype.dtype, content, order="F" if columns_first else "C")
+
+
+def empty_array(array_type: object, shape: object, kind: object) -> NumpyArray:
+    """Stands in for NumPy's `_reconstruct`, which makes an empty array to be given a state."""
+    if array_type is not NumpyArray:
+        raise CheckpointError("it holds a NumPy array of an unknown subclass.")
+    return NumpyArray()
+
+
+def scalar(dtype: object, content: object) -> float | int | bool:
+    """Stands in for NumPy's `scalar`: one number."""
+    if not isinstance(dtype, NumpyDtype) or not isinstance(content, bytes) or len(content) != dtype.dtype.itemsize:
+        raise CheckpointError("it holds a NumPy scalar that is no number.")
+    number: float | int | bool = np.ndarray((), dtype.dtype, content).item()
+    return number
+
+
+STAND_INS: Mapping[str, Callable[..., object]] = {
+    "numpy.dtype": NumpyDtype,
+    "numpy.ndarray": NumpyArray,
+    "numpy.core.multiarray._reconstruct": empty_array,
+    "numpy._core.multiarray._reconstruct": empty_array,
+    "numpy.core.multiarray.scalar": scalar,
+    "numpy._core.multiarray.scalar": scalar,
+}
+"""By the name that a pickle has for it; NumPy 2 renamed its module."""

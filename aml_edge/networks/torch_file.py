@@ -1,0 +1,125 @@
+"""Reads files of `torch.save` made by others: tensors, NumPy arrays, plain values, and no other type.
+
+Three walls. The pickle is parsed without running it and every type that it names must be known; so a hostile one is
+refused before anything of it runs. Then PyTorch reads it with its restricted unpickler. NumPy's own reconstruction is
+never called: its array of objects can be talked into taking raw bytes for pointers; two small classes stand in for it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from aml_edge.errors import AmlEdgeError, CheckpointError, UnsafePickleError
+from aml_edge.networks.numpy_stand_ins import STAND_INS
+
+_STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_TENSOR_TYPES = (
+    "_codecs.encode",
+    "collections.OrderedDict",
+    "torch.Size",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch.nn.parameter.Parameter",
+    *(f"torch.{kind}Storage" for kind in _STORAGES),
+)
+ALLOWED_TYPES = frozenset((*_TENSOR_TYPES, *STAND_INS))
+_ZIP_MAGIC = b"PK\x03\x04"
+_LEGACY_PICKLES = 5
+"""Magic number, protocol, system, the object, keys of the storages: what the format before PyTorch 1.6 begins with."""
+_lock = threading.Lock()
+
+
+def read_torch_file(path: Path) -> object:
+    """Returns what `torch.save` wrote, in its zip format or the older one; arrays come as `NumpyArray`.
+
+    Raises:
+        UnsafePickleError: the file wants a type that is not in `ALLOWED_TYPES`; the message names it.
+        CheckpointError: the file is none of `torch.save`, or a damaged one.
+    """
+    for wanted in _types_wanted(path):
+        if wanted not in ALLOWED_TYPES:
+            raise UnsafePickleError(
+                f"{path} asks for {wanted}, which weights do not need and which could run code; nothing of the file "
+                "was run. Do not trust it; get it again from where it was published."
+            )
+    with _lock, _only_stand_ins_allowed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        except AmlEdgeError as problem:
+            raise CheckpointError(f"{path} cannot be read: {problem}") from None
+        except Exception as problem:  # a damaged pickle raises anything: KeyError, struct.error, OverflowError, …
+            reason = str(problem).strip().partition("\n")[0]
+            raise CheckpointError(
+                f"{path} cannot be read as a file of torch.save ({type(problem).__name__}: {reason}); get it again."
+            ) from None
+    return content
+
+
+def is_torch_file(path: Path) -> bool:
+    """Returns whether a file begins as those of `torch.save` do, in either format."""
+    with path.open("rb") as stream:
+        start = stream.read(len(_ZIP_MAGIC))
+    return start == _ZIP_MAGIC or start[:1] == b"\x80"
+
+
+@contextmanager
+def _only_stand_ins_allowed() -> Iterator[None]:
+    """Makes PyTorch's unpickler admit, besides tensors, the stand-ins only, whatever the program allowed before."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(stand_in, name) for name, stand_in in STAND_INS.items()])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _types_wanted(path: Path) -> Iterator[str]:
+    """Yields the full name of every type that the file's pickles name, found without running them."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+                yield from _types_named_in(io.BytesIO(_pickle_of_archive(path)))
+                return
+            stream.seek(0)
+            for _ in range(_LEGACY_PICKLES):
+                yield from _types_named_in(stream)
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}.") from None
+    except (ValueError, zipfile.BadZipFile, NotImplementedError) as problem:
+        raise CheckpointError(f"{path} is no file of torch.save, or a damaged one: {problem}; get it again.") from None
+
+
+def _pickle_of_archive(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a member of its archive is compressed")
+        pickles = [member for member in members if member.filename.rpartition("/")[2] == "data.pkl"]
+        if len(pickles) != 1:
+            raise ValueError(f"its archive has {len(pickles)} members data.pkl")
+        return archive.read(pickles[0])
+
+
+def _types_named_in(stream: IO[bytes]) -> Iterator[str]:
+    strings: list[str] = []
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif operation.name == "STACK_GLOBAL":
+            yield ".".join(strings[-2:])
+        elif isinstance(argument, str):
+            strings.append(argument)
