@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
+
+if TYPE_CHECKING:
+    from aml_edge.exporters.compatibility import CompatibilityReport
 
 SIDE = 64
 DIMENSION = 64
@@ -121,3 +126,55 @@ def exported(
         return made[key]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 small PNG files `jpg/NN.png`, smooth blobs of colour that differ from each other."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "jpg").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        blobs = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        blobs.resize((64, 48), Image.Resampling.BICUBIC).save(root / "jpg" / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture
+def report() -> CompatibilityReport:
+    """The report of a half-precision file with which nothing is wrong."""
+    from aml_edge.bootstrap import Interval
+    from aml_edge.exporters.agreement import EmbeddingAgreement, PairError, Spread
+    from aml_edge.exporters.compatibility import CompatibilityReport, TeacherAgreement
+    from aml_edge.exporters.half_precision import HeadRange
+    from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement
+    from aml_edge.exporters.rank_agreement import RankAgreement, TopKOverlap
+    from aml_edge.exporters.retrieval_agreement import MapDifference, RetrievalAgreement, SettingAgreement
+    from aml_edge.formats import OperatorCensus
+
+    unchanged = MapDifference(0.0, Interval(-0.001, 0.001))
+    setting = SettingAgreement(60, 0.5, 0.5, 0.5, unchanged, unchanged)
+    agreement = EmbeddingAgreement(
+        cosine=Spread(0.9999, 0.99995, 0.99999),
+        centred_cosine=Spread(0.9996, 0.9998, 0.9999),
+        pair_error=PairError(0.002, 0.0004),
+        non_finite=0,
+        largest_norm_error=5e-4,
+    )
+    overlaps = (TopKOverlap(10, 0.99, 0.8, 0.0125), TopKOverlap(100, 0.995, 0.9, 0.125))
+    return CompatibilityReport(
+        runtime="litert cpu",
+        source="landmarks",
+        images=188,
+        distinct_images=188,
+        student_non_finite=0,
+        student_pair_distance=0.3,
+        index_pair_distance=0.5,
+        retrieval=RetrievalAgreement(None, setting, setting),
+        ranking=RankAgreement(188, 800, overlaps, 800, 0.99999, 0.9998),
+        agreement=agreement,
+        teacher=TeacherAgreement(128, Spread(0.5, 0.6, 0.8), Spread(0.5, 0.6, 0.8), 0.97, 0.97),
+        precision=Precision.FP16,
+        half_precision=HalfPrecisionAgreement("simulated", 48, agreement, HeadRange(8.2, 1e-4, 3.0, 48)),
+        census=OperatorCensus({"CONV_2D": 66, "ADD": 20}, {"float16": 6_100_000, "int32": 30}, 1),
+    )

@@ -1,0 +1,85 @@
+"""`checks_of`: every value of a report that a tolerance is about, beside its limit."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from aml_edge.exporters.agreement import EmbeddingAgreement
+from aml_edge.exporters.compatibility import CompatibilityReport
+from aml_edge.exporters.half_precision import LARGEST_HALF
+from aml_edge.exporters.tolerances import Tolerances
+
+HALF = "in simulated half precision, "
+
+
+@dataclass(frozen=True)
+class Check:
+    """One value against its limit.
+
+    Args:
+        key: e.g. ``"centred_cosine"``, ``"map_loss_points easy"``, ``"half cosine"``: the tolerance's name and where.
+        what: in words, e.g. ``"smallest centred cosine"``.
+        value: as measured; NaN never holds.
+        limit: the tolerance.
+        is_floor: whether the value must be at least the limit, else at most.
+    """
+
+    key: str
+    what: str
+    value: float
+    limit: float
+    is_floor: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value keeps to the limit."""
+        compare: Callable[[float, float], bool] = operator.ge if self.is_floor else operator.le
+        return compare(self.value, self.limit)
+
+    @property
+    def miss(self) -> str:
+        """What to say where the limit is missed."""
+        value = f"{self.value:.6g}" if math.isfinite(self.value) else "NaN"
+        rule = f"at least {self.limit:g} is needed" if self.is_floor else f"at most {self.limit:g} is allowed"
+        return f"{self.what}: {value}, {rule}"
+
+
+def checks_of(report: CompatibilityReport, tolerances: Tolerances) -> tuple[Check, ...]:
+    """Returns every value of a report that a tolerance is about, in the order of the report."""
+    return (*_retrieval_checks(report, tolerances), *_embedding_checks(report, tolerances))
+
+
+def _retrieval_checks(report: CompatibilityReport, tolerances: Tolerances) -> Iterator[Check]:
+    if report.retrieval is not None:
+        for name, setting in report.retrieval.settings:
+            loss, what = -100 * setting.export.value, f"points of mAP lost by the export, {name}"
+            yield Check(f"map_loss_points {name}", what, loss, tolerances.map_loss_points, False)
+    for overlap in report.ranking.overlaps:
+        what = f"mean share of the first {overlap.k} in common"
+        yield Check(f"overlap {overlap.k}", what, overlap.mean, tolerances.overlap, True)
+    correlation = report.ranking.mean_correlation
+    yield Check("rank_correlation", "mean rank correlation", correlation, tolerances.rank_correlation, True)
+
+
+def _embedding_checks(report: CompatibilityReport, tolerances: Tolerances) -> Iterator[Check]:
+    yield from _agreement_checks(report.agreement, tolerances, "", "")
+    if report.teacher is not None:
+        loss = report.teacher.student_cosine.median - report.teacher.artifact_cosine.median
+        what = "median cosine to the teacher lost by the export"
+        yield Check("teacher_cosine_loss", what, loss, tolerances.teacher_cosine_loss, False)
+    if report.half_precision is not None:
+        yield from _agreement_checks(report.half_precision.agreement, tolerances, "half ", HALF)
+        largest = report.half_precision.head.largest
+        yield Check("half head", f"{HALF}largest input of the head", largest, LARGEST_HALF, False)
+
+
+def _agreement_checks(agreement: EmbeddingAgreement, tolerances: Tolerances, key: str, where: str) -> Iterator[Check]:
+    cosine, centred = agreement.cosine.smallest, agreement.centred_cosine.smallest
+    yield Check(f"{key}cosine", f"{where}smallest cosine", cosine, tolerances.cosine, True)
+    yield Check(f"{key}centred_cosine", f"{where}smallest centred cosine", centred, tolerances.centred_cosine, True)
+    pair, norm = agreement.pair_error.largest, agreement.largest_norm_error
+    yield Check(f"{key}pair_error", f"{where}largest error of a pair's similarity", pair, tolerances.pair_error, False)
+    yield Check(f"{key}norm_error", f"{where}largest error of a norm", norm, tolerances.norm_error, False)

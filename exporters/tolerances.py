@@ -1,0 +1,91 @@
+"""What an export may cost: one table of tolerances, and the judgement of a report by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from aml_edge.artifact import Format, Precision
+from aml_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What an export may cost. A value that is NaN misses every one of them.
+
+    Args:
+        map_loss_points: most asymmetric mAP that may be lost in each setting, in points of 100.
+        overlap: least mean share of the first 10, and of the first 100, that student and artifact have in common.
+        rank_correlation: least mean Spearman correlation of the two rankings of the index.
+        cosine: least cosine of artifact and student over all images.
+        centred_cosine: the same with the student's mean embedding subtracted from both.
+        pair_error: most that the similarity of any two images may change.
+        teacher_cosine_loss: most that the median cosine to the teacher may lose by the export.
+        norm_error: most that an embedding's norm may differ from one.
+    """
+
+    map_loss_points: float
+    overlap: float
+    rank_correlation: float
+    cosine: float
+    centred_cosine: float
+    pair_error: float
+    teacher_cosine_loss: float
+    norm_error: float
+
+    def overridden(self, values: Mapping[str, float | None]) -> Tolerances:
+        """Returns the same with some values replaced, None meaning as it is; `UsageError` where one cannot be."""
+        given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            most = 100.0 if name == "map_loss_points" else 1.0
+            if not 0 <= value <= most:
+                raise UsageError(f"`{name}` is {value:g}; a tolerance of this kind lies between 0 and {most:g}.")
+        return replace(self, **given)
+
+    def differing(self, other: Tolerances) -> dict[str, float]:
+        """Returns the values that are not the other's, by name."""
+        names = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(other, name)}
+
+
+FULL_PRECISION = Tolerances(
+    # Rounding alone: conversions measured 6e-8 to 3e-6 at most, which leaves nine digits of a cosine. What these limits
+    # must catch is a small mistake in the preprocessing: a mean of 127/255 and a deviation of 128/255 where both
+    # should be 1/2 gave a smallest cosine of 0.99985, centred 0.9993, and a pair error of 0.004.
+    cosine=0.99999,
+    centred_cosine=0.9999,
+    pair_error=0.0005,
+    # Noise of 1e-5 a value, more than any conversion's, moved no mAP, one in 10 000 of the first 100, and 2e-6 of a
+    # correlation; the margin is for near ties in an index full of duplicates.
+    map_loss_points=0.1,
+    overlap=0.99,
+    rank_correlation=0.9999,
+    teacher_cosine_loss=0.0005,
+    # The student itself divides by (norm + 1e-6), so short vectors come out a little short of one.
+    norm_error=1e-3,
+)
+HALF_PRECISION = Tolerances(
+    # Every step rounded to eleven bits measured 0.99987, centred 0.9996, a pair error of 0.0024; features a hundred
+    # times smaller, at the edge of half's range, 0.9991, 0.9964 and 0.0041. Red and blue exchanged, which must not
+    # pass: 0.85, 0.51, 0.09; a head that overflows: NaN.
+    cosine=0.999,
+    centred_cosine=0.995,
+    pair_error=0.01,
+    # The same: 0.993 of the first 10, 0.99999 of a correlation, 0.14 points of mAP either way. Bicubic instead of
+    # bilinear pixels: 0.92 and 0.998.
+    map_loss_points=0.5,
+    overlap=0.95,
+    rank_correlation=0.999,
+    teacher_cosine_loss=0.005,
+    norm_error=2e-3,
+)
+
+TOLERANCES: dict[tuple[Format, Precision], Tolerances] = {
+    (Format.ONNX, Precision.FP32): FULL_PRECISION,
+    (Format.ONNX, Precision.FP16): HALF_PRECISION,
+    (Format.TFLITE, Precision.FP32): FULL_PRECISION,
+    (Format.TFLITE, Precision.FP16): HALF_PRECISION,
+    (Format.COREML, Precision.FP32): FULL_PRECISION,
+    (Format.COREML, Precision.FP16): HALF_PRECISION,
+}
+"""Measured on an ImageNet EfficientNet-Lite0 fitted to a Lite2 teacher, 160 photographs of objects at 160 px."""

@@ -1,0 +1,199 @@
+"""`verify_artifact`: run a file in its real runtime over real images, judge it, and write the verdict into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+
+from aml_edge.artifact import Artifact, Manifest, Precision
+from aml_edge.embedder import Embedder
+from aml_edge.errors import UsageError
+from aml_edge.exporters.checks import Check, checks_of
+from aml_edge.exporters.compatibility import CompatibilityReport, Sides, measure_compatibility
+from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.exporters.half_precision import HalfPrecisionEmbedder
+from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement, measure_half_precision
+from aml_edge.exporters.judgement import Judgement, judge
+from aml_edge.exporters.remembering import RememberingEmbedder
+from aml_edge.exporters.tolerances import TOLERANCES
+from aml_edge.exporters.verdicts import not_run, recorded
+from aml_edge.exporters.verification_images import VerificationImages
+from aml_edge.formats import FORMATS
+from aml_edge.index import TeacherIndex
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.progress import Progress, SilentProgress
+from aml_edge.runtimes import default_runtime, open_artifact
+from aml_edge.runtimes.torch_runtime import TorchEmbedder
+from aml_edge.space import require_same_space
+
+ROUNDING_RUNTIMES = {"mil"}
+"""They round every step of a half-precision file themselves; the others compute some of it in single precision."""
+UNTRAINED = "untrained: the student has random weights, so the file is good for sizes and speeds only"
+
+
+@dataclass(frozen=True)
+class VerificationOptions:
+    """How a file is verified.
+
+    Args:
+        runtime: a name of `aml_edge.runtimes.RUNTIMES`; None for the format's default.
+        tolerances: values that replace those of the table, by name; None leaves one as it is.
+        progress: where the work is announced.
+    """
+
+    runtime: str | None = None
+    tolerances: Mapping[str, float | None] = field(default_factory=dict)
+    progress: Progress = field(default_factory=SilentProgress)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came out.
+
+    Args:
+        path: of the file.
+        manifest: as it stands in the file now.
+        judgement: of this verification.
+        report: None where nothing was measured.
+        checks: each value that was judged, with its limit.
+    """
+
+    path: Path
+    manifest: Manifest
+    judgement: Judgement
+    report: CompatibilityReport | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Verifier:
+    """Verifies files of one student against one index, on one set of images.
+
+    The student's own embeddings are made once and kept for the next file.
+
+    Args:
+        checkpoint: the student.
+        index: the teacher's.
+        images: real ones, from files.
+
+    Raises:
+        SpaceMismatchError: the student was trained for another teacher, dimension or whitening.
+    """
+
+    def __init__(self, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages) -> None:
+        self._checkpoint, self._index, self._images = checkpoint, index, images
+        self._whitening = _whitening_between(checkpoint, index) if checkpoint.trained else None
+        self._students: dict[Preprocessing, Embedder] = {}
+
+    def verify(self, artifact: Artifact, options: VerificationOptions | None = None) -> Verification:
+        """Returns what a file is worth, after the verdict was written into it and beside it.
+
+        Raises:
+            UsageError: the file was made from another student.
+            SpaceMismatchError: the file lives in another space than the index.
+            ImageBatchError: images cannot be read; all of them are listed.
+        """
+        options = options or VerificationOptions()
+        manifest = artifact.manifest
+        if manifest.space.is_untrained or not self._checkpoint.trained:
+            return leave_unverified(artifact)
+        refuse_strangers(artifact, self._checkpoint, self._index)
+        standard = TOLERANCES[manifest.format, manifest.precision]
+        tolerances = standard.overridden(options.tolerances)
+        report = self._measure(artifact, options)
+        judgement = judge(report, tolerances)
+        manifest = recorded(artifact, judgement, _note(report, tolerances.differing(standard))).manifest
+        return Verification(artifact.path, manifest, judgement, report, checks_of(report, tolerances))
+
+    def _measure(self, artifact: Artifact, options: VerificationOptions) -> CompatibilityReport:
+        manifest, images = artifact.manifest, self._images
+        preprocessing = self._checkpoint.preprocessing
+        student = self._student(preprocessing.fitted(manifest.preprocessing.fit, manifest.preprocessing.image_side_px))
+        runtime = open_artifact(artifact, options.runtime)
+        try:
+            file = RememberingEmbedder(runtime)
+            sides = Sides(student, file, native_student=self._student(preprocessing))
+            report = measure_compatibility(sides, self._index, images, progress=options.progress)
+            half = None
+            if manifest.precision is Precision.FP16:
+                rounds = (options.runtime or default_runtime(manifest.format)) in ROUNDING_RUNTIMES
+                half = self._measure_half(student, file if rounds else None, options.progress)
+        finally:
+            runtime.close()
+        census = FORMATS[manifest.format].take_census(artifact.path)
+        return replace(report, precision=manifest.precision, half_precision=half, census=census)
+
+    def _measure_half(
+        self, student: Embedder, evaluator: Embedder | None, progress: Progress
+    ) -> HalfPrecisionAgreement:
+        network = DeployableStudent(self._checkpoint.student, self._checkpoint.preprocessing, self._whitening)
+        rounding = evaluator or HalfPrecisionEmbedder(network, self._index.space, student.preprocessing)
+        return measure_half_precision(rounding, student, network, self._images.items, progress)
+
+    def _student(self, preprocessing: Preprocessing) -> Embedder:
+        if preprocessing not in self._students:
+            student: nn.Module = self._checkpoint.student
+            network = student if self._whitening is None else nn.Sequential(student, self._whitening)
+            embedder = TorchEmbedder(network, space=self._index.space, preprocessing=preprocessing, name="student")
+            self._students[preprocessing] = RememberingEmbedder(embedder)
+        return self._students[preprocessing]
+
+
+def verify_artifact(
+    artifact: Artifact,
+    checkpoint: StudentCheckpoint,
+    index: TeacherIndex,
+    images: VerificationImages,
+    options: VerificationOptions | None = None,
+) -> Verification:
+    """Returns what one file is worth, after the verdict was written into it; see `Verifier` for several."""
+    return Verifier(checkpoint, index, images).verify(artifact, options)
+
+
+def leave_unverified(artifact: Artifact, reason: str = UNTRAINED) -> Verification:
+    """Returns the verdict "not run" for a file that nothing can be said of, after it was written into it."""
+    judgement = not_run(reason)
+    return Verification(artifact.path, recorded(artifact, judgement).manifest, judgement)
+
+
+def refuse_strangers(artifact: Artifact, checkpoint: StudentCheckpoint, index: TeacherIndex) -> None:
+    """Raises `SpaceMismatchError` or `UsageError` unless file, student and index belong together; both sides named."""
+    manifest = artifact.manifest
+    require_same_space(
+        manifest.space, index.space, left_name=f"the file {artifact.path.name}", right_name=f"the index {index.path}"
+    )
+    if manifest.weights_sha256 != checkpoint.weights_sha256:
+        raise UsageError(
+            f"the file {artifact.path.name} was made from student '{manifest.student}' "
+            f"(weights {manifest.weights_sha256[:8]}), but student '{checkpoint.name}' has weights "
+            f"{checkpoint.weights_sha256[:8]}; name the one it was made from with --student, or export it again."
+        )
+
+
+def _whitening_between(checkpoint: StudentCheckpoint, index: TeacherIndex) -> Whitening | None:
+    """Returns what leads from the student's space to the index's: its whitening, or None where they are the same."""
+    if index.whitening is None or checkpoint.space.fingerprint == index.space.fingerprint:
+        require_same_space(
+            checkpoint.space,
+            index.space,
+            left_name=f"student '{checkpoint.name}'",
+            right_name=f"the index {index.path}",
+        )
+        return None
+    unwhitened = replace(index.space, dimension=index.whitening.projection.shape[1], whitening_sha256=None)
+    require_same_space(
+        checkpoint.space,
+        unwhitened,
+        left_name=f"student '{checkpoint.name}'",
+        right_name=f"the index {index.path} before its whitening",
+    )
+    return index.whitening
+
+
+def _note(report: CompatibilityReport, changed: Mapping[str, float]) -> str:
+    note = f"{report.runtime}, {report.distinct_images} images of {report.source}"
+    return note + "".join(f", tolerance {name} set to {value:g}" for name, value in changed.items())
