@@ -32,18 +32,22 @@ class Runtime:
         formats: the formats it runs.
         open: returns an Embedder of an artifact; the second argument is the number of threads, None for all cores.
         runs_here: whether this kind of machine can run it; an extra that is not installed is another matter.
+        module: what it imports, so that a benchmark can keep the import out of the time that a file takes to load.
+        simulates: it computes what another runtime would; its speed says nothing of that one's.
     """
 
     name: str
     formats: tuple[Format, ...]
     open: Callable[[Artifact, int | None], Embedder]
     runs_here: Callable[[], bool] = _everywhere
+    module: str | None = None
+    simulates: bool = False
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder),
-    "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder),
-    "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder),
+    "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder, module="onnxruntime"),
+    "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder, module="ai_edge_litert.interpreter"),
+    "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder, module="tensorflow"),
 }
 
 
