@@ -11,6 +11,7 @@ AmlEdgeError                       exit code 1
 ├── TeacherIndexError              an index that is missing, damaged or incomplete
 ├── SpaceMismatchError             two sides of a comparison live in different embedding spaces
 ├── ArtifactError                  a model file without a readable manifest
+├── TrainingError                  a training that cannot go on
 ├── ExportError                    a converter failed; names its log
 ├── RuntimeUnavailableError        a runtime that cannot run on this machine
 ├── UnknownOperatorError           an operator that an evaluator does not know
@@ -98,6 +99,10 @@ class SpaceMismatchError(AmlEdgeError):
 
 class ArtifactError(AmlEdgeError):
     """A model file without a readable manifest."""
+
+
+class TrainingError(AmlEdgeError):
+    """A training that cannot go on; what it had learned stays in its run folder."""
 
 
 class ExportError(AmlEdgeError):
