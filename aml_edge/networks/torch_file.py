@@ -8,6 +8,7 @@ never called: its array of objects can be talked into taking raw bytes for point
 from __future__ import annotations
 
 import io
+import mmap
 import pickletools
 import threading
 import warnings
@@ -15,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import torch
 
@@ -90,13 +91,13 @@ def _only_stand_ins_allowed() -> Iterator[None]:
 def _types_wanted(path: Path) -> Iterator[str]:
     """Yields the full name of every type that the file's pickles name, found without running them."""
     try:
-        with path.open("rb") as stream:
-            if stream.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+        # Mapped, not read: a pickle may claim more bytes than there are, and a map never allocates them.
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if mapped[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
                 yield from _types_named_in(io.BytesIO(_pickle_of_archive(path)))
                 return
-            stream.seek(0)
             for _ in range(_LEGACY_PICKLES):
-                yield from _types_named_in(stream)
+                yield from _types_named_in(cast(IO[bytes], mapped))
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}.") from None
     except (ValueError, zipfile.BadZipFile, NotImplementedError) as problem:
@@ -108,6 +109,8 @@ def _pickle_of_archive(path: Path) -> bytes:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("a member of its archive is compressed")
+        if any(member.compress_size > path.stat().st_size for member in members):
+            raise ValueError("a member of its archive is larger than the file")
         pickles = [member for member in members if member.filename.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
             raise ValueError(f"its archive has {len(pickles)} members data.pkl")
