@@ -1,0 +1,248 @@
+"""`TeacherIndex`: a teacher's embeddings of a database on disk, which is what students are made to fit.
+
+A folder of `index.json` (the record), `embeddings.npy` (N, D), `ids.txt` (one id a line, in row order) and, where the
+space has a whitening, `whitening.safetensors` (m and P). Embeddings stay on disk and are memory-mapped.
+`aml_edge.index_building` makes one; nothing changes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from aml_edge.errors import TeacherIndexError, UsageError
+from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import EmbeddingSpace, require_same_space
+
+INDEX_VERSION = 1
+RECORD_FILE = "index.json"
+EMBEDDINGS_FILE = "embeddings.npy"
+IDS_FILE = "ids.txt"
+WHITENING_FILE = "whitening.safetensors"
+DTYPES = ("float32", "float16")
+_LISTED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherIndex:
+    """An opened index.
+
+    Args:
+        path: its folder.
+        space: the space its embeddings live in, whitening included.
+        preprocessing: what the teacher's images went through.
+        ids: (N,) names of the images, each once; paths relative to the images' folder where they come from one.
+        embeddings: (N, D) float32 or float16, rows L2-normalised, memory-mapped.
+        whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
+        skipped: ids that were left out because their images could not be read.
+    """
+
+    path: Path
+    space: EmbeddingSpace
+    preprocessing: Preprocessing
+    ids: tuple[str, ...]
+    embeddings: npt.NDArray[np.float32]
+    whitening: Whitening | None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all its files."""
+        return sum(part.stat().st_size for part in self.path.iterdir() if part.is_file())
+
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Returns the row of each id; raises `TeacherIndexError` that names what the index does not hold."""
+        missing = [one for one in ids if one not in self._rows]
+        if missing:
+            shown = ", ".join(missing[:_LISTED]) + (", …" if len(missing) > _LISTED else "")
+            raise TeacherIndexError(
+                f"index {self.path} lacks {len(missing)} of {len(ids)} images ({shown}); build it from the folder that "
+                "holds all of them: `aml-edge index build`."
+            )
+        return np.fromiter((self._rows[one] for one in ids), np.intp, len(ids))
+
+    def whitening_for(self, space: EmbeddingSpace, *, name: str) -> Whitening | None:
+        """Returns what leads from an embedder's space to the index's: the index's whitening, or None for nothing.
+
+        A student learns the teacher's embeddings before whitening, so its own space may be that one.
+
+        Args:
+            space: of the embedder.
+            name: of the embedder, for the message, e.g. ``"student 'demo'"``.
+
+        Raises:
+            SpaceMismatchError: the embedder belongs to another teacher, dimension or whitening; both sides are named.
+        """
+        if self.whitening is None or space.fingerprint == self.space.fingerprint:
+            require_same_space(space, self.space, left_name=name, right_name=f"the index {self.path}")
+            return None
+        before = replace(self.space, dimension=self.whitening.projection.shape[1], whitening_sha256=None)
+        require_same_space(space, before, left_name=name, right_name=f"the index {self.path} before its whitening")
+        return self.whitening
+
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return {one: row for row, one in enumerate(self.ids)}
+
+
+@dataclass(frozen=True)
+class IndexRecord:
+    """What `index.json` says.
+
+    Args:
+        space, preprocessing, skipped: as in `TeacherIndex`.
+        count: N.
+        dtype: of the embeddings, one of `DTYPES`.
+        ids_sha256: SHA-256 of the bytes of `ids.txt`.
+    """
+
+    space: EmbeddingSpace
+    preprocessing: Preprocessing
+    count: int
+    dtype: str
+    ids_sha256: str
+    skipped: tuple[str, ...] = ()
+
+    def dumps(self) -> str:
+        """Returns the record as JSON text."""
+        record = {
+            "version": INDEX_VERSION,
+            "space": self.space.to_json() | {"fingerprint": self.space.fingerprint},
+            "count": self.count,
+            "dimension": self.space.dimension,
+            "dtype": self.dtype,
+            "ids_sha256": self.ids_sha256,
+            "preprocessing": self.preprocessing.to_json(),
+            "skipped": list(self.skipped),
+        }
+        return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> IndexRecord:
+        """Reads what `dumps` wrote; raises ValueError, TypeError, KeyError or `UsageError` on any other text."""
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise TypeError("it is not a JSON object")
+        if record.get("version") != INDEX_VERSION:
+            raise ValueError(f"its version is {record.get('version')!r}, this aml-edge reads {INDEX_VERSION}")
+        fields = dict(record["space"])
+        fingerprint = fields.pop("fingerprint")
+        space = EmbeddingSpace.from_json(fields)
+        if space.fingerprint != fingerprint:
+            raise ValueError("the fingerprint of its space does not match the space")
+        count, dtype, skipped = record["count"], record["dtype"], record["skipped"]
+        if type(count) is not int or count < 1 or record["dimension"] != space.dimension:
+            raise ValueError("its count or dimension is not that of an index")
+        if dtype not in DTYPES:
+            raise ValueError(f"its dtype is {dtype!r}, it must be one of {', '.join(DTYPES)}")
+        if not isinstance(skipped, list) or not all(isinstance(one, str) for one in skipped):
+            raise TypeError("what it skipped is not a list of names")
+        preprocessing = Preprocessing.from_json(record["preprocessing"])
+        return cls(space, preprocessing, count, dtype, str(record["ids_sha256"]), tuple(skipped))
+
+
+def open_index(path: Path) -> TeacherIndex:
+    """Returns the index in a folder, its embeddings memory-mapped.
+
+    Raises:
+        TeacherIndexError: there is none, or its files contradict each other; the message names which and what to do.
+    """
+    if not (path / RECORD_FILE).is_file():
+        raise TeacherIndexError(
+            f"{path} holds no index ({RECORD_FILE} is not there); make one: `aml-edge index build`."
+        )
+    try:
+        record = IndexRecord.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
+    except (KeyError, TypeError, ValueError, RecursionError, OSError, UsageError) as problem:
+        raise _damaged(path / RECORD_FILE, f"cannot be read: {problem}") from None
+    ids = _read_ids(path / IDS_FILE, record)
+    embeddings = _map_embeddings(path / EMBEDDINGS_FILE, record)
+    whitening = _read_whitening(path / WHITENING_FILE, record.space)
+    return TeacherIndex(path, record.space, record.preprocessing, ids, embeddings, whitening, record.skipped)
+
+
+def encode_ids(ids: Sequence[str]) -> bytes:
+    """Returns the bytes of `ids.txt`, one id a line.
+
+    Raises:
+        TeacherIndexError: there is none, one is empty, cannot be a line of UTF-8 text, or comes twice.
+    """
+    if not ids:
+        raise TeacherIndexError("an index of no images says nothing; give a folder with images in it.")
+    seen: set[str] = set()
+    for one in ids:
+        if not one or "\n" in one or not _is_unicode(one):
+            raise TeacherIndexError(f"the image id {one!r} cannot be a line of text; rename the file.")
+        if one in seen:
+            raise TeacherIndexError(f"the image id {one!r} comes twice; an index names each image once.")
+        seen.add(one)
+    return "".join(one + "\n" for one in ids).encode()
+
+
+def encode_whitening(whitening: Whitening) -> bytes:
+    """Returns the bytes of `whitening.safetensors`."""
+    encoded: bytes = save({"m": whitening.mean.cpu(), "P": whitening.projection.cpu()})
+    return encoded
+
+
+def _read_ids(file: Path, record: IndexRecord) -> tuple[str, ...]:
+    try:
+        content = file.read_bytes()
+        ids = tuple(content.decode("utf-8").split("\n"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _damaged(file, f"cannot be read: {problem}") from None
+    if ids[-1] != "" or len(ids) - 1 != record.count:
+        raise _damaged(file, f"holds {len(ids) - 1} whole lines, but {RECORD_FILE} says {record.count}")
+    ids = ids[:-1]
+    if len(set(ids)) < len(ids):
+        raise _damaged(file, "names an image twice")
+    if hashlib.sha256(content).hexdigest() != record.ids_sha256:
+        raise _damaged(file, f"is not the one that {RECORD_FILE} was written for (another SHA-256)")
+    return ids
+
+
+def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.float32]:
+    try:
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as problem:
+        raise _damaged(file, f"cannot be read: {problem}") from None
+    expected = (record.count, record.space.dimension)
+    if not isinstance(rows, np.ndarray) or rows.shape != expected or rows.dtype != np.dtype(record.dtype):
+        found = f"{rows.shape} {rows.dtype}" if isinstance(rows, np.ndarray) else "several arrays"
+        raise _damaged(file, f"holds {found}, but {RECORD_FILE} says {expected} {record.dtype}")
+    return rows
+
+
+def _read_whitening(file: Path, space: EmbeddingSpace) -> Whitening | None:
+    if space.whitening_sha256 is None:
+        return None
+    try:
+        tensors = load(file.read_bytes())
+        whitening = Whitening(tensors["m"], tensors["P"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, UsageError) as problem:
+        raise _damaged(file, f"cannot be read: {problem}") from None
+    if whitening.sha256 != space.whitening_sha256 or whitening.dimension != space.dimension:
+        raise _damaged(file, f"holds another whitening than {RECORD_FILE} says")
+    return whitening
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _damaged(file: Path, what: str) -> TeacherIndexError:
+    return TeacherIndexError(f"{file} {what}; copy the index again, or build it again: `aml-edge index build`.")
