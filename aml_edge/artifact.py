@@ -102,7 +102,8 @@ class Manifest:
                     "verdict": Verdict(record["verdict"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, UsageError) as problem:
+            manifest._require_texts()
+        except (KeyError, TypeError, ValueError, RecursionError, UsageError) as problem:
             raise ArtifactError(
                 f"{source} carries a manifest that cannot be read: {problem}; export it again."
             ) from None
@@ -111,6 +112,14 @@ class Manifest:
                 f"{source} carries a space whose fingerprint does not match its record; export it again."
             )
         return manifest
+
+    def _require_texts(self) -> None:
+        """Raises `TypeError` where an untrusted record holds something else than text."""
+        texts = (self.student, self.backbone, self.weights_sha256, self.target, self.verdict_reason)
+        if not isinstance(self.tools, Mapping) or not all(
+            isinstance(text, str) for text in (*texts, *self.tools.values())
+        ):
+            raise TypeError("a field has the wrong type")
 
 
 @dataclass(frozen=True)

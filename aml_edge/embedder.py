@@ -66,7 +66,8 @@ class FakeEmbedder:
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:
         """Returns (N, D) embeddings, rows L2-normalised."""
-        rows = np.stack([self._block_means(image) for image in images]) @ self._projection  # (N, D)
+        means = np.array([self._block_means(image) for image in images]).reshape(len(images), 8 * 8 * 3)
+        rows = means @ self._projection  # (N, D)
         for row, image in zip(rows, images, strict=True):
             row += self._noise * np.random.default_rng(int(image.sum())).normal(size=row.shape)
         normalised: Embeddings = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)

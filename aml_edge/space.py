@@ -74,7 +74,7 @@ class EmbeddingSpace:
         if not (
             isinstance(teacher, str)
             and isinstance(sha, str)
-            and isinstance(dimension, int)
+            and type(dimension) is int  # a bool is an int too
             and isinstance(whitening, str | None)
             and isinstance(normalisation, str)
         ):
