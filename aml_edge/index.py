@@ -29,7 +29,8 @@ RECORD_FILE = "index.json"
 EMBEDDINGS_FILE = "embeddings.npy"
 IDS_FILE = "ids.txt"
 WHITENING_FILE = "whitening.safetensors"
-DTYPES = ("float32", "float16")
+DTYPE = "float32"
+"""Of every index so far; written down, so that another one can follow."""
 _LISTED = 5
 
 
@@ -42,7 +43,7 @@ class TeacherIndex:
         space: the space its embeddings live in, whitening included.
         preprocessing: what the teacher's images went through.
         ids: (N,) names of the images, each once; paths relative to the images' folder where they come from one.
-        embeddings: (N, D) float32 or float16, rows L2-normalised, memory-mapped.
+        embeddings: (N, D) float32, rows L2-normalised, memory-mapped.
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
         skipped: ids that were left out because their images could not be read.
     """
@@ -102,14 +103,12 @@ class IndexRecord:
     Args:
         space, preprocessing, skipped: as in `TeacherIndex`.
         count: N.
-        dtype: of the embeddings, one of `DTYPES`.
         ids_sha256: SHA-256 of the bytes of `ids.txt`.
     """
 
     space: EmbeddingSpace
     preprocessing: Preprocessing
     count: int
-    dtype: str
     ids_sha256: str
     skipped: tuple[str, ...] = ()
 
@@ -120,7 +119,7 @@ class IndexRecord:
             "space": self.space.to_json() | {"fingerprint": self.space.fingerprint},
             "count": self.count,
             "dimension": self.space.dimension,
-            "dtype": self.dtype,
+            "dtype": DTYPE,
             "ids_sha256": self.ids_sha256,
             "preprocessing": self.preprocessing.to_json(),
             "skipped": list(self.skipped),
@@ -140,15 +139,15 @@ class IndexRecord:
         space = EmbeddingSpace.from_json(fields)
         if space.fingerprint != fingerprint:
             raise ValueError("the fingerprint of its space does not match the space")
-        count, dtype, skipped = record["count"], record["dtype"], record["skipped"]
+        count, skipped = record["count"], record["skipped"]
         if type(count) is not int or count < 1 or record["dimension"] != space.dimension:
             raise ValueError("its count or dimension is not that of an index")
-        if dtype not in DTYPES:
-            raise ValueError(f"its dtype is {dtype!r}, it must be one of {', '.join(DTYPES)}")
+        if record["dtype"] != DTYPE:
+            raise ValueError(f"its dtype is {record['dtype']!r}, this aml-edge reads {DTYPE}")
         if not isinstance(skipped, list) or not all(isinstance(one, str) for one in skipped):
             raise TypeError("what it skipped is not a list of names")
         preprocessing = Preprocessing.from_json(record["preprocessing"])
-        return cls(space, preprocessing, count, dtype, str(record["ids_sha256"]), tuple(skipped))
+        return cls(space, preprocessing, count, str(record["ids_sha256"]), tuple(skipped))
 
 
 def open_index(path: Path) -> TeacherIndex:
@@ -217,9 +216,9 @@ def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.float32]:
     except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as problem:
         raise _damaged(file, f"cannot be read: {problem}") from None
     expected = (record.count, record.space.dimension)
-    if not isinstance(rows, np.ndarray) or rows.shape != expected or rows.dtype != np.dtype(record.dtype):
+    if not isinstance(rows, np.ndarray) or rows.shape != expected or rows.dtype != np.dtype(DTYPE):
         found = f"{rows.shape} {rows.dtype}" if isinstance(rows, np.ndarray) else "several arrays"
-        raise _damaged(file, f"holds {found}, but {RECORD_FILE} says {expected} {record.dtype}")
+        raise _damaged(file, f"holds {found}, but {RECORD_FILE} says {expected} {DTYPE}")
     return rows
 
 

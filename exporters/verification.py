@@ -24,7 +24,6 @@ from aml_edge.exporters.verification_images import VerificationImages
 from aml_edge.formats import FORMATS
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
-from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.runtimes import default_runtime, open_artifact
@@ -86,7 +85,8 @@ class Verifier:
 
     def __init__(self, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages) -> None:
         self._checkpoint, self._index, self._images = checkpoint, index, images
-        self._whitening = _whitening_between(checkpoint, index) if checkpoint.trained else None
+        name = f"student '{checkpoint.name}'"
+        self._whitening = index.whitening_for(checkpoint.space, name=name) if checkpoint.trained else None
         self._students: dict[Preprocessing, Embedder] = {}
 
     def verify(self, artifact: Artifact, options: VerificationOptions | None = None) -> Verification:
@@ -172,26 +172,6 @@ def refuse_strangers(artifact: Artifact, checkpoint: StudentCheckpoint, index: T
             f"(weights {manifest.weights_sha256[:8]}), but student '{checkpoint.name}' has weights "
             f"{checkpoint.weights_sha256[:8]}; name the one it was made from with --student, or export it again."
         )
-
-
-def _whitening_between(checkpoint: StudentCheckpoint, index: TeacherIndex) -> Whitening | None:
-    """Returns what leads from the student's space to the index's: its whitening, or None where they are the same."""
-    if index.whitening is None or checkpoint.space.fingerprint == index.space.fingerprint:
-        require_same_space(
-            checkpoint.space,
-            index.space,
-            left_name=f"student '{checkpoint.name}'",
-            right_name=f"the index {index.path}",
-        )
-        return None
-    unwhitened = replace(index.space, dimension=index.whitening.projection.shape[1], whitening_sha256=None)
-    require_same_space(
-        checkpoint.space,
-        unwhitened,
-        left_name=f"student '{checkpoint.name}'",
-        right_name=f"the index {index.path} before its whitening",
-    )
-    return index.whitening
 
 
 def _note(report: CompatibilityReport, changed: Mapping[str, float]) -> str:

@@ -81,7 +81,7 @@ def images(pictures: Path) -> VerificationImages:
 def index(pictures: Path, images: VerificationImages, tmp_path: Path) -> TeacherIndex:
     """The index of a teacher that is the student without its faults."""
     rows = embed_items(FakeEmbedder(SPACE, NATIVE), images.others)
-    return TeacherIndex(tmp_path, SPACE, NATIVE, images.other_ids, rows, None)  # type: ignore[arg-type]
+    return TeacherIndex(tmp_path, SPACE, NATIVE, images.other_ids, rows, None)
 
 
 def sides(artifact: Embedder, student: Embedder | None = None) -> Sides:

@@ -59,7 +59,7 @@ def index_of(checkpoint: StudentCheckpoint, images: VerificationImages, folder: 
     preprocessing = checkpoint.preprocessing.fitted(Fit.SQUASH, SIDE)
     embedder = TorchEmbedder(checkpoint.student, space=checkpoint.space, preprocessing=preprocessing)
     rows = embed_items(embedder, images.others)
-    return TeacherIndex(folder, checkpoint.space, preprocessing, images.other_ids, rows, None)  # type: ignore[arg-type]
+    return TeacherIndex(folder, checkpoint.space, preprocessing, images.other_ids, rows, None)
 
 
 @pytest.fixture
