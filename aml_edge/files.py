@@ -26,6 +26,10 @@ def written_atomically(path: Path) -> Iterator[Path]:
             _replace_folder(partial, path)
         else:
             partial.replace(path)
+    except OSError as problem:
+        if problem.filename == str(partial):
+            problem.filename = str(path)  # the name that the caller knows
+        raise
     finally:
         _remove(partial)
 

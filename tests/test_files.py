@@ -108,6 +108,13 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["photographs"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    with pytest.raises(FileNotFoundError) as failure, written_atomically(target):
+        pass
+    assert (failure.value.filename, failure.value.filename2) == (str(target), str(target))
+
+
 def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
     target = tmp_path / "model.mlpackage"
     target.write_text("precious")

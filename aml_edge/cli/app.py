@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 import aml_edge
-from aml_edge.cli.console import exit_with_error
-from aml_edge.errors import AmlEdgeError
+from aml_edge.cli.failures import exit_with_error, say_interrupted
 
 app = typer.Typer(
     name="aml-edge",
@@ -19,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+INTERRUPTED = 130
+"""What typer exits with after Ctrl-C: 128 and the signal's number, as shells do."""
 
 _debug = False
 
@@ -42,10 +44,14 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line; exit codes: 0 done, 1 error, 2 wrong usage, 3 verification failed."""
+    """Runs the command line; exit codes: 0 done, 1 error, 2 wrong usage, 3 verification failed, 130 interrupted."""
     try:
         app(standalone_mode=True)
-    except AmlEdgeError as error:
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            say_interrupted()
+        raise
+    except Exception as error:
         if _debug:
             raise
         sys.exit(exit_with_error(error).exit_code)

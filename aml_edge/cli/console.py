@@ -1,10 +1,11 @@
-"""What every command prints with: a console, a progress bar, a JSON file, and errors as one line."""
+"""What every command prints with: a console, a progress bar, a JSON file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from aml_edge.errors import AmlEdgeError
 from aml_edge.files import write_text_atomically
 from aml_edge.progress import ProgressTask
 
 STANDARD_OUTPUT = Path("-")
 PLAIN_LINE_SECONDS = 10.0
+LOG_COLUMNS = 120
+"""Where nobody's terminal sets the width, tables must not be cut to the 80 columns that are assumed then."""
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the same numbers as JSON; - for standard output.")
@@ -32,7 +34,11 @@ JsonOption = Annotated[
 
 def console_for(json_target: Path | None) -> Console:
     """Returns the console for people: standard output, or standard error where JSON goes to standard output."""
-    return Console(stderr=json_target == STANDARD_OUTPUT, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(stderr=json_target == STANDARD_OUTPUT, highlight=False, emoji=False)
+    if console.is_terminal:
+        return console
+    width = None if "COLUMNS" in os.environ else LOG_COLUMNS
+    return Console(stderr=console.stderr, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 def write_json(report: object, target: Path | None) -> None:
@@ -44,12 +50,6 @@ def write_json(report: object, target: Path | None) -> None:
         sys.stdout.write(text + "\n")
     else:
         write_text_atomically(target, text + "\n")
-
-
-def exit_with_error(error: AmlEdgeError) -> typer.Exit:
-    """Prints the error's message on standard error and returns the exit that carries its code."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_escape(str(error))}")
-    return typer.Exit(error.exit_code)
 
 
 class ConsoleProgress:
@@ -67,12 +67,12 @@ class ConsoleProgress:
             plain.finish()
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
         )
         with RichProgress(*columns, console=self._console) as bar:
             yield _BarTask(bar, bar.add_task(description, total=total, status=""))
@@ -107,10 +107,6 @@ class _PlainTask:
         elapsed = time.monotonic() - self._started
         status = f", {self._status}" if self._status else ""
         self._console.print(f"{self._description}: {self._done}/{self._total}, {elapsed:.1f} s{status}", markup=False)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _as_json(value: object) -> object:
