@@ -15,6 +15,7 @@ AmlEdgeError                       exit code 1
 ├── ExportError                    a converter failed; names its log
 ├── RuntimeUnavailableError        a runtime that cannot run on this machine
 ├── UnknownOperatorError           an operator that an evaluator does not know
+├── BenchmarkError                 a measurement that broke off
 ├── VerificationNotRunError        nothing that could prove or disprove an artifact
 └── VerificationError              exit code 3: the artifact left the teacher's space
 
@@ -56,7 +57,16 @@ class MissingExtraError(AmlEdgeError):
 
 
 class ImageError(AmlEdgeError):
-    """An image that cannot be read; the message names the file."""
+    """An image that cannot be read; the message names the file.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it, in a few words.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read as an image: {reason}; replace it or leave it out.")
+        self.failures: tuple[tuple[Path, str], ...] = ((path, reason),)
 
 
 class ImageBatchError(ImageError):
@@ -69,9 +79,10 @@ class ImageBatchError(ImageError):
 
     def __init__(self, failures: Sequence[tuple[Path, str]], total: int) -> None:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
-        super().__init__(
+        AmlEdgeError.__init__(
+            self,
             f"{len(failures)} of {total} images cannot be read; "
-            f"remove or replace them, or pass --skip-unreadable to go on without them:\n{listed}"
+            f"remove or replace them, or pass --skip-unreadable to go on without them:\n{listed}",
         )
         self.failures = tuple(failures)
         self.total = total
@@ -115,6 +126,10 @@ class RuntimeUnavailableError(AmlEdgeError):
 
 class UnknownOperatorError(AmlEdgeError):
     """An operator that an evaluator does not know."""
+
+
+class BenchmarkError(AmlEdgeError):
+    """A measurement that broke off: the process that made it died."""
 
 
 class VerificationNotRunError(AmlEdgeError):

@@ -13,7 +13,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress", "native_output"),
+    ("errors", "progress", "native_output", "numpy_stand_ins"),
+    ("decoding",),
     ("files", "space", "safe_pickle", "preprocessing"),
     ("artifact", "embedder"),
     ("image_loading", "formats"),

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from aml_edge.errors import CheckpointError, UsageError
 from aml_edge.networks.foreign_keys import Layout, recognise
-from aml_edge.networks.numpy_stand_ins import NumpyArray
 from aml_edge.networks.strict_loading import load_strictly, require_plain
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.torch_file import read_torch_file
 from aml_edge.networks.whitening import Whitening
+from aml_edge.numpy_stand_ins import NumpyArray
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import mmap
-import pickletools
 import threading
 import warnings
 import zipfile
@@ -20,8 +19,9 @@ from typing import IO, cast
 
 import torch
 
-from aml_edge.errors import AmlEdgeError, CheckpointError, UnsafePickleError
-from aml_edge.networks.numpy_stand_ins import STAND_INS
+from aml_edge.errors import CheckpointError, UnsafePickleError
+from aml_edge.numpy_stand_ins import STAND_INS
+from aml_edge.safe_pickle import types_named_in
 
 _STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _TENSOR_TYPES = (
@@ -58,7 +58,7 @@ def read_torch_file(path: Path) -> object:
         warnings.simplefilter("ignore")
         try:
             content: object = torch.load(path, map_location="cpu", weights_only=True)
-        except AmlEdgeError as problem:
+        except ValueError as problem:
             raise CheckpointError(f"{path} cannot be read: {problem}") from None
         except Exception as problem:  # a damaged pickle raises anything: KeyError, struct.error, OverflowError, …
             reason = str(problem).strip().partition("\n")[0]
@@ -94,10 +94,10 @@ def _types_wanted(path: Path) -> Iterator[str]:
         # Mapped, not read: a pickle may claim more bytes than there are, and a map never allocates them.
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             if mapped[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
-                yield from _types_named_in(io.BytesIO(_pickle_of_archive(path)))
+                yield from types_named_in(io.BytesIO(_pickle_of_archive(path)))
                 return
             for _ in range(_LEGACY_PICKLES):
-                yield from _types_named_in(cast(IO[bytes], mapped))
+                yield from types_named_in(cast(IO[bytes], mapped))
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}.") from None
     except (ValueError, zipfile.BadZipFile, NotImplementedError) as problem:
@@ -115,14 +115,3 @@ def _pickle_of_archive(path: Path) -> bytes:
         if len(pickles) != 1:
             raise ValueError(f"its archive has {len(pickles)} members data.pkl")
         return archive.read(pickles[0])
-
-
-def _types_named_in(stream: IO[bytes]) -> Iterator[str]:
-    strings: list[str] = []
-    for operation, argument, _ in pickletools.genops(stream):
-        if operation.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".")
-        elif operation.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:])
-        elif isinstance(argument, str):
-            strings.append(argument)

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from aml_edge.errors import AmlEdgeError, CheckpointError, UnsafePickleError
-from aml_edge.networks.numpy_stand_ins import NumpyArray
 from aml_edge.networks.torch_file import is_torch_file, read_torch_file
+from aml_edge.numpy_stand_ins import NumpyArray
 
 
 class RunsCommand:

@@ -1,7 +1,8 @@
 """What stands in for NumPy where a foreign file wants to make its arrays: arrays of numbers, and nothing else.
 
 NumPy pickles an array as: make an empty `ndarray`, make a `dtype`, give the array a state of shape, dtype and bytes.
-The same steps are taken here with every value checked, and end in a view of the bytes.
+The same steps are taken here with every value checked, and end in a view of the bytes. What is broken or holds
+anything but numbers raises `ValueError`, with words that go on from the file's name.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.errors import CheckpointError
-
 _NUMBERS = re.compile(r"[<>=|]?([fiu][1248]|b1)")
 _BYTE_ORDERS = "<>=|"
 
@@ -22,18 +21,18 @@ class NumpyDtype:
     """Stands in for `numpy.dtype`: a kind of number and its byte order.
 
     Raises:
-        CheckpointError: the dtype is not one of numbers.
+        ValueError: the dtype is not one of numbers.
     """
 
     def __init__(self, name: object, align: object = False, copy: object = True) -> None:
         if not isinstance(name, str) or not _NUMBERS.fullmatch(name) or name.endswith("f1"):
-            raise CheckpointError(f"it holds a NumPy array of {name!r}; only arrays of numbers are read.")
+            raise ValueError(f"it holds a NumPy array of {name!r}; only arrays of numbers are read.")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: object) -> None:
         """Takes the byte order of NumPy's state and no more of it."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in tuple(_BYTE_ORDERS):
-            raise CheckpointError("it holds a NumPy dtype with a broken state.")
+            raise ValueError("it holds a NumPy dtype with a broken state.")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -45,7 +44,7 @@ class NumpyArray:
     def __setstate__(self, state: object) -> None:
         """Takes NumPy's state: version, shape, dtype, whether columns come first, bytes."""
         if not isinstance(state, tuple) or len(state) != 5:
-            raise CheckpointError("it holds a NumPy array with a broken state.")
+            raise ValueError("it holds a NumPy array with a broken state.")
         _, shape, dtype, columns_first, content = state
         if not (
             isinstance(dtype, NumpyDtype)
@@ -53,25 +52,34 @@ class NumpyArray:
             and isinstance(shape, tuple)
             and all(type(side) is int and side >= 0 for side in shape)
         ):
-            raise CheckpointError("it holds a NumPy array of something else than numbers.")
+            raise ValueError("it holds a NumPy array of something else than numbers.")
         if len(content) != dtype.dtype.itemsize * int(np.prod(shape, dtype=object)):
-            raise CheckpointError(f"it holds a NumPy array of shape {shape} with {len(content)} bytes.")
+            raise ValueError(f"it holds a NumPy array of shape {shape} with {len(content)} bytes.")
         self.values = np.ndarray(shape, dtype.dtype, content, order="F" if columns_first else "C")
 
 
 def empty_array(array_type: object, shape: object, kind: object) -> NumpyArray:
     """Stands in for NumPy's `_reconstruct`, which makes an empty array to be given a state."""
     if array_type is not NumpyArray:
-        raise CheckpointError("it holds a NumPy array of an unknown subclass.")
+        raise ValueError("it holds a NumPy array of an unknown subclass.")
     return NumpyArray()
 
 
 def scalar(dtype: object, content: object) -> float | int | bool:
     """Stands in for NumPy's `scalar`: one number."""
     if not isinstance(dtype, NumpyDtype) or not isinstance(content, bytes) or len(content) != dtype.dtype.itemsize:
-        raise CheckpointError("it holds a NumPy scalar that is no number.")
+        raise ValueError("it holds a NumPy scalar that is no number.")
     number: float | int | bool = np.ndarray((), dtype.dtype, content).item()
     return number
+
+
+def from_buffer(content: object, dtype: object, shape: object, order: object, axes: object = None) -> NumpyArray:
+    """Stands in for NumPy's `_frombuffer`, which makes an array at once: how protocol 5 does it."""
+    if not isinstance(content, bytes | bytearray) or order not in ("C", "F") or axes is not None:
+        raise ValueError("it holds a NumPy array with a broken state.")
+    array = NumpyArray()
+    array.__setstate__((1, shape, dtype, order == "F", bytes(content)))
+    return array
 
 
 STAND_INS: Mapping[str, Callable[..., object]] = {
@@ -81,5 +89,7 @@ STAND_INS: Mapping[str, Callable[..., object]] = {
     "numpy._core.multiarray._reconstruct": empty_array,
     "numpy.core.multiarray.scalar": scalar,
     "numpy._core.multiarray.scalar": scalar,
+    "numpy.core.numeric._frombuffer": from_buffer,
+    "numpy._core.numeric._frombuffer": from_buffer,
 }
 """By the name that a pickle has for it; NumPy 2 renamed its module."""

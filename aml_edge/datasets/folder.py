@@ -1,0 +1,48 @@
+"""A plain folder of images: what is below it, by suffix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from aml_edge.decoding import FORMATS
+from aml_edge.errors import DatasetError
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""In lower case; a file's own suffix may be in any case."""
+
+
+def list_images(root: Path) -> tuple[str, ...]:
+    """Returns the image files below a folder as sorted paths relative to it, parts joined by ``/``.
+
+    A file counts by its suffix, unread. Names that begin with a dot are left out, files and folders: they are hidden,
+    or left by a Mac. Linked files count, linked folders are not entered, so that a circle of links has an end.
+
+    Raises:
+        DatasetError: there is no such folder, a part of it cannot be read, or a name cannot stand in a list of ids.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder; give the folder that holds the images.")
+    found: list[str] = []
+    for folder, subfolders, files in os.walk(root, onerror=_refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        here = Path(folder).relative_to(root)
+        found += [(here / name).as_posix() for name in files if _is_image(name)]
+    for one in found:
+        _require_listable(root, one)
+    return tuple(sorted(found))
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _require_listable(root: Path, relative: str) -> None:
+    """Refuses what would break a text file with one id a line."""
+    if not relative.isprintable():
+        raise DatasetError(f"{root} holds {relative!a}, a name that cannot stand in a list of ids; rename it.")
+
+
+def _refuse(problem: OSError) -> NoReturn:
+    raise DatasetError(f"{problem.filename} cannot be read: {problem.strerror}.")

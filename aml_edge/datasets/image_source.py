@@ -1,0 +1,70 @@
+"""`image_source`: which images a folder stands for where a command takes `--images DIR`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from aml_edge.datasets.folder import IMAGE_SUFFIXES, list_images
+from aml_edge.datasets.revisited import ground_truth_files, load_revisited
+from aml_edge.datasets.sfm import load_sfm, sfm_file
+from aml_edge.errors import DatasetError
+from aml_edge.image_loading import ImageItem
+
+
+class ImageSourceKind(StrEnum):
+    """What a folder of images turned out to be, in words for a report."""
+
+    REVISITED = "database of a revisited data set"
+    SFM = "training images of an SfM data set"
+    FOLDER = "image files of a folder"
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images of a folder with their ids.
+
+    Args:
+        root: the folder.
+        kind: what it is.
+        ids: N paths relative to the root, parts joined by ``/``.
+        items: the same images, whole.
+    """
+
+    root: Path
+    kind: ImageSourceKind
+    ids: tuple[str, ...]
+    items: tuple[ImageItem, ...]
+
+
+def image_source(root: Path) -> ImageSource:
+    """Returns the images that a folder stands for.
+
+    A data set in the revisited layout stands for its database, one in the SfM layout for its training images, any
+    other folder for every image file below it.
+
+    Raises:
+        DatasetError: there is no such folder, it holds no images or several data sets, or its data set is broken.
+        UnsafePickleError: the metadata of its data set wants a type that it does not need.
+    """
+    if ground_truth_files(root):
+        revisited = load_revisited(root)
+        return ImageSource(root, ImageSourceKind.REVISITED, revisited.database_ids, revisited.database_items)
+    if sfm_file(root):
+        sfm = load_sfm(root)
+        return ImageSource(root, ImageSourceKind.SFM, sfm.ids, sfm.items)
+    ids = list_images(root)
+    _require_no_datasets(root)
+    if not ids:
+        raise DatasetError(f"{root} holds no image; files count by suffix: {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    return ImageSource(root, ImageSourceKind.FOLDER, ids, tuple(ImageItem(root / one) for one in ids))
+
+
+def _require_no_datasets(root: Path) -> None:
+    """Refuses a folder of data sets: their images would be mixed, and those of the SfM layout, without suffix, lost."""
+    inside = [folder for folder in (*root.glob("*"), *root.glob("*/*")) if folder.is_dir()]
+    datasets = sorted(folder for folder in inside if ground_truth_files(folder) or sfm_file(folder))
+    if datasets:
+        listed = ", ".join(str(folder) for folder in datasets[:5])
+        raise DatasetError(f"{root} holds data sets, not images; give one of them: {listed}.")

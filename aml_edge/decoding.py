@@ -1,0 +1,134 @@
+"""From an image file to upright RGB pixels: decode, turn as EXIF says, convert any mode to RGB.
+
+- Only the first picture of a file counts. Colour profiles are not applied.
+- What is transparent lies on `BACKGROUND`.
+- 16-bit grey is scaled to 8 bits, white to white. 32-bit and floating-point grey say nowhere what white is: refused.
+- Pillow's limit on pixels (`PIL.Image.MAX_IMAGE_PIXELS`) is kept, and what Pillow only warns of is refused too.
+- Formats that Pillow reads by running another program, such as EPS, are not read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from aml_edge.errors import ImageError
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".mpo",),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2",),
+    "AVIF": (".avif",),
+}
+"""What is read, by Pillow's name for it, each with the suffixes of its files. The suffix decides nothing here."""
+
+BACKGROUND = (255, 255, 255)
+"""What transparent pixels lie on, RGB."""
+
+SMALLEST_SIDE_PX = 2
+"""An image of one pixel, or one pixel wide, shows nothing: it is a placeholder or a mistake."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation → what makes the picture upright; 1 is upright."""
+
+_WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
+_LARGEST_16_BITS = 65535
+
+
+def read_upright_rgb(path: Path) -> Image.Image:
+    """Returns the picture in a file: upright, mode RGB, at least two pixels a side.
+
+    Raises:
+        ImageError: there is no such file, it is empty, truncated, no image, too large or too small.
+    """
+    try:
+        if os.stat(path).st_size == 0:
+            raise ImageError(path, "the file is empty")
+        with Image.open(path, formats=_formats()) as image:
+            _require_size(path, image.width, image.height)
+            image.load()
+            return _to_rgb(path, _upright(image))
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(path, f"it has more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit") from None
+    except UnidentifiedImageError:
+        raise ImageError(path, "it is no image, or of a format that is not read") from None
+    except Exception as problem:  # damaged files raise anything: OSError, SyntaxError, ValueError, struct.error, …
+        raise ImageError(path, _in_words(problem)) from None
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Returns those of `FORMATS` that this Pillow knows."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _require_size(path: Path, width: int, height: int) -> None:
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(path, f"{width}×{height} px are more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit")
+    if min(width, height) < SMALLEST_SIDE_PX:
+        raise ImageError(path, f"it has {width}×{height} px, but an image has at least {SMALLEST_SIDE_PX} a side")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns the picture turned as EXIF says; asked after decoding, when Pillow has turned a TIFF by itself."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # EXIF that cannot be parsed says nothing of orientation; viewers show such a picture as it is
+        orientation = None
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _eight_bits(path, image).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(path, "its pixels are floating-point numbers, which say nowhere what white is")
+    if image.mode in _WITH_ALPHA or image.has_transparency_data:
+        straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)
+        layered = image.convert(straight).convert("RGBA")
+        flat = Image.new("RGB", image.size, BACKGROUND)
+        flat.paste(layered, mask=layered.getchannel("A"))
+        return flat
+    return image.convert("RGB")
+
+
+def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+    """Returns grey of 16 bits, which Pillow holds as I;16 or I, as 8 bits: v × 255 / 65535, rounded."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > _LARGEST_16_BITS:
+        raise ImageError(path, "its pixels are 32-bit numbers, which say nowhere what white is")
+    return Image.fromarray(((values * 255 + _LARGEST_16_BITS // 2) // _LARGEST_16_BITS).astype(np.uint8))
+
+
+def _in_words(problem: Exception) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(problem, MemoryError):
+        return "decoding it needs more memory than there is"
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    reason = str(problem).strip().partition("\n")[0]
+    return f"it is damaged ({reason or type(problem).__name__})"

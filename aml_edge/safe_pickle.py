@@ -1,0 +1,122 @@
+"""Reads the pickles that published data sets come in: containers, text, numbers, arrays of numbers, and no other type.
+
+Two walls. The pickle is parsed without running it and every type that it names must be known, so a hostile one is
+refused before anything of it runs. Then Python's unpickler reads it, and finds stand-ins under the known names: NumPy
+itself is never called (`aml_edge.numpy_stand_ins`), nor is a codec.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from aml_edge.errors import DatasetError, UnsafePickleError
+from aml_edge.numpy_stand_ins import STAND_INS, NumpyArray
+
+_LATIN1 = "latin1"
+_REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
+"""Types by number, objects from elsewhere, buffers from elsewhere: no data set has them."""
+
+
+def _latin1_bytes(text: object = "", encoding: object = _LATIN1) -> bytes:
+    """Stands in for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or encoding != _LATIN1:
+        raise ValueError("it holds bytes in an encoding that is not latin1.")
+    return text.encode(_LATIN1)
+
+
+class _Known:
+    """A callable that a pickle may call and may not change."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: object) -> object:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("it changes a function.")
+
+
+_KNOWN: Mapping[str, object] = {
+    **{name: made if isinstance(made, type) else _Known(made) for name, made in STAND_INS.items()},
+    "_codecs.encode": _Known(_latin1_bytes),
+    **{
+        f"{module}.{kind.__name__}": _Known(kind) for module in ("builtins", "__builtin__") for kind in (set, frozenset)
+    },
+    "__builtin__.bytes": _Known(_latin1_bytes),
+}
+"""By the name that a pickle has for it."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        """Returns the stand-in of a known name."""
+        if (wanted := f"{module}.{name}") not in _KNOWN:
+            raise UnsafePickleError(wanted)
+        return _KNOWN[wanted]
+
+
+def read_pickle(path: Path) -> object:
+    """Returns what a pickle holds; arrays come as `NumpyArray`, text and bytes of Python 2 as latin1 text.
+
+    Raises:
+        UnsafePickleError: the file wants a type that is not known; the message names it.
+        DatasetError: the file is missing, no pickle, or a damaged one.
+    """
+    try:
+        content = path.read_bytes()
+        for wanted in types_named_in(io.BytesIO(content)):
+            if wanted not in _KNOWN:
+                raise UnsafePickleError(wanted)
+        _require_plain(content)
+        read: object = _Unpickler(io.BytesIO(content), fix_imports=False, encoding=_LATIN1).load()
+    except UnsafePickleError as wanted:
+        raise UnsafePickleError(
+            f"{path} asks for {wanted}, which a data set does not need and which could run code; nothing of the file "
+            "was run. Do not trust it; get it again from where it was published."
+        ) from None
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror}.") from None
+    except Exception as problem:  # a damaged pickle raises anything: KeyError, UnpicklingError, OverflowError, …
+        reason = str(problem).strip().partition("\n")[0]
+        raise DatasetError(
+            f"{path} cannot be read as a pickle ({type(problem).__name__}: {reason}); get it again."
+        ) from None
+    return read
+
+
+def types_named_in(stream: IO[bytes]) -> Iterator[str]:
+    """Yields the full name of every type that the stream's next pickle names, found without running it.
+
+    Raises:
+        ValueError: the stream holds no pickle, or a damaged one.
+    """
+    strings: list[str] = []
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif operation.name == "STACK_GLOBAL":
+            yield ".".join(strings[-2:])
+        elif isinstance(argument, str):
+            strings.append(argument)
+
+
+def values_of(value: object) -> tuple[object, ...] | None:
+    """Returns the items of a list, tuple or array of one dimension, as plain values; None for anything else."""
+    if isinstance(value, NumpyArray):
+        return tuple(value.values.tolist()) if value.values.ndim == 1 else None
+    return tuple(value) if isinstance(value, list | tuple) else None
+
+
+def _require_plain(content: bytes) -> None:
+    """Raises `ValueError` where a pickle does what no data set needs, or numbers its memory beyond its own length."""
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in _REFUSED_OPERATIONS:
+            raise ValueError(f"it uses {operation.name}")
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > len(content):
+            raise ValueError("it claims more memory than its own length")
