@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -211,15 +214,26 @@ def _read_ids(file: Path, record: IndexRecord) -> tuple[str, ...]:
 
 
 def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.float32]:
-    try:
-        rows = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as problem:
-        raise _damaged(file, f"cannot be read: {problem}") from None
     expected = (record.count, record.space.dimension)
-    if not isinstance(rows, np.ndarray) or rows.shape != expected or rows.dtype != np.dtype(DTYPE):
-        found = f"{rows.shape} {rows.dtype}" if isinstance(rows, np.ndarray) else "several arrays"
-        raise _damaged(file, f"holds {found}, but {RECORD_FILE} says {expected} {DTYPE}")
-    return rows
+    try:
+        with file.open("rb") as stream:
+            shape, fortran_order, dtype = _read_npy_header(stream)
+            start, size = stream.tell(), os.fstat(stream.fileno()).st_size
+    except (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, RecursionError) as problem:
+        raise _damaged(file, f"cannot be read: {problem}") from None
+    if shape != expected or fortran_order or dtype != np.dtype(DTYPE):
+        raise _damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {DTYPE}, row by row")
+    if size != start + 4 * record.count * record.space.dimension:
+        raise _damaged(file, f"has {size} bytes, which {expected} {DTYPE} do not have")
+    return np.memmap(file, np.dtype(DTYPE), "r", start, expected)
+
+
+def _read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Returns shape, order and dtype; numpy evaluates the header as a literal and unpickles nothing."""
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("it is not of version 1.0")
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = np.lib.format.read_array_header_1_0(stream)
+    return header
 
 
 def _read_whitening(file: Path, space: EmbeddingSpace) -> Whitening | None:
