@@ -103,7 +103,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return _eight_bits(path, image).convert("RGB")
+        image = _eight_bits(path, image)
     if image.mode == "F":
         raise ImageError(path, "its pixels are floating-point numbers, which say nowhere what white is")
     if image.mode in _WITH_ALPHA or image.has_transparency_data:
@@ -116,11 +116,16 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
-    """Returns grey of 16 bits, which Pillow holds as I;16 or I, as 8 bits: v × 255 / 65535, rounded."""
+    """Returns grey of 16 bits, which Pillow holds as I;16 or I, as L or LA of 8 bits: v × 255 / 65535, rounded."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > _LARGEST_16_BITS:
         raise ImageError(path, "its pixels are 32-bit numbers, which say nowhere what white is")
-    return Image.fromarray(((values * 255 + _LARGEST_16_BITS // 2) // _LARGEST_16_BITS).astype(np.uint8))
+    grey = Image.fromarray(((values * 255 + _LARGEST_16_BITS // 2) // _LARGEST_16_BITS).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, alpha))
 
 
 def _in_words(problem: Exception) -> str:

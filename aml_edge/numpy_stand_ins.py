@@ -45,10 +45,11 @@ class NumpyArray:
         """Takes NumPy's state: version, shape, dtype, whether columns come first, bytes."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise ValueError("it holds a NumPy array with a broken state.")
-        _, shape, dtype, columns_first, content = state
+        _, shape, dtype, columns_first, stored = state
+        content = _bytes_of(stored)
         if not (
             isinstance(dtype, NumpyDtype)
-            and isinstance(content, bytes)
+            and content is not None
             and isinstance(shape, tuple)
             and all(type(side) is int and side >= 0 for side in shape)
         ):
@@ -67,9 +68,10 @@ def empty_array(array_type: object, shape: object, kind: object) -> NumpyArray:
 
 def scalar(dtype: object, content: object) -> float | int | bool:
     """Stands in for NumPy's `scalar`: one number."""
-    if not isinstance(dtype, NumpyDtype) or not isinstance(content, bytes) or len(content) != dtype.dtype.itemsize:
+    stored = _bytes_of(content)
+    if not isinstance(dtype, NumpyDtype) or stored is None or len(stored) != dtype.dtype.itemsize:
         raise ValueError("it holds a NumPy scalar that is no number.")
-    number: float | int | bool = np.ndarray((), dtype.dtype, content).item()
+    number: float | int | bool = np.ndarray((), dtype.dtype, stored).item()
     return number
 
 
@@ -93,3 +95,10 @@ STAND_INS: Mapping[str, Callable[..., object]] = {
     "numpy._core.numeric._frombuffer": from_buffer,
 }
 """By the name that a pickle has for it; NumPy 2 renamed its module."""
+
+
+def _bytes_of(content: object) -> bytes | None:
+    """Returns bytes; those of Python 2 arrive as text where its text is read as latin1."""
+    if isinstance(content, str):
+        return content.encode("latin1")
+    return content if isinstance(content, bytes) else None

@@ -10,16 +10,19 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from aml_edge.errors import DatasetError, UnsafePickleError
-from aml_edge.numpy_stand_ins import STAND_INS, NumpyArray
+from aml_edge.numpy_stand_ins import STAND_INS
 
 _LATIN1 = "latin1"
 _REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
 """Types by number, objects from elsewhere, buffers from elsewhere: no data set has them."""
+_NUMBERED_MEMORY = ("PUT", "BINPUT", "LONG_BINPUT")
+"""Python's unpickler makes room for all numbers up to the one they name: a few bytes could claim gigabytes."""
+_Operation = tuple[pickletools.OpcodeInfo, object, int | None]
 
 
 def _latin1_bytes(text: object = "", encoding: object = _LATIN1) -> bytes:
@@ -56,8 +59,8 @@ _KNOWN: Mapping[str, object] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         """Returns the stand-in of a known name."""
-        if (wanted := f"{module}.{name}") not in _KNOWN:
-            raise UnsafePickleError(wanted)
+        wanted = f"{module}.{name}"
+        _require_known(wanted)  # a second time: in newer protocols a name can be put together while the file runs
         return _KNOWN[wanted]
 
 
@@ -70,10 +73,8 @@ def read_pickle(path: Path) -> object:
     """
     try:
         content = path.read_bytes()
-        for wanted in types_named_in(io.BytesIO(content)):
-            if wanted not in _KNOWN:
-                raise UnsafePickleError(wanted)
-        _require_plain(content)
+        for wanted in _types_of(_plain(content)):
+            _require_known(wanted)
         read: object = _Unpickler(io.BytesIO(content), fix_imports=False, encoding=_LATIN1).load()
     except UnsafePickleError as wanted:
         raise UnsafePickleError(
@@ -83,7 +84,7 @@ def read_pickle(path: Path) -> object:
     except OSError as problem:
         raise DatasetError(f"{path} cannot be read: {problem.strerror}.") from None
     except Exception as problem:  # a damaged pickle raises anything: KeyError, UnpicklingError, OverflowError, …
-        reason = str(problem).strip().partition("\n")[0]
+        reason = str(problem).strip().partition("\n")[0].rstrip(".")
         raise DatasetError(
             f"{path} cannot be read as a pickle ({type(problem).__name__}: {reason}); get it again."
         ) from None
@@ -96,8 +97,12 @@ def types_named_in(stream: IO[bytes]) -> Iterator[str]:
     Raises:
         ValueError: the stream holds no pickle, or a damaged one.
     """
+    return _types_of(pickletools.genops(stream))
+
+
+def _types_of(operations: Iterable[_Operation]) -> Iterator[str]:
     strings: list[str] = []
-    for operation, argument, _ in pickletools.genops(stream):
+    for operation, argument, _ in operations:
         if operation.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif operation.name == "STACK_GLOBAL":
@@ -106,17 +111,16 @@ def types_named_in(stream: IO[bytes]) -> Iterator[str]:
             strings.append(argument)
 
 
-def values_of(value: object) -> tuple[object, ...] | None:
-    """Returns the items of a list, tuple or array of one dimension, as plain values; None for anything else."""
-    if isinstance(value, NumpyArray):
-        return tuple(value.values.tolist()) if value.values.ndim == 1 else None
-    return tuple(value) if isinstance(value, list | tuple) else None
-
-
-def _require_plain(content: bytes) -> None:
-    """Raises `ValueError` where a pickle does what no data set needs, or numbers its memory beyond its own length."""
-    for operation, argument, _ in pickletools.genops(content):
+def _plain(content: bytes) -> Iterator[_Operation]:
+    """Yields a pickle's operations; raises `ValueError` at one that no data set needs."""
+    for operation, argument, place in pickletools.genops(content):
         if operation.name in _REFUSED_OPERATIONS:
             raise ValueError(f"it uses {operation.name}")
-        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > len(content):
+        if operation.name in _NUMBERED_MEMORY and isinstance(argument, int) and argument > len(content):
             raise ValueError("it claims more memory than its own length")
+        yield operation, argument, place
+
+
+def _require_known(wanted: str) -> None:
+    if wanted not in _KNOWN:
+        raise UnsafePickleError(wanted)

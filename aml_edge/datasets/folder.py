@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from aml_edge.datasets.metadata import is_listable
 from aml_edge.decoding import FORMATS
 from aml_edge.errors import DatasetError
 
@@ -29,19 +30,14 @@ def list_images(root: Path) -> tuple[str, ...]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         here = Path(folder).relative_to(root)
         found += [(here / name).as_posix() for name in files if _is_image(name)]
-    for one in found:
-        _require_listable(root, one)
+    unlistable = [one for one in found if not is_listable(one)]
+    if unlistable:
+        raise DatasetError(f"{root} holds {unlistable[0]!a}, a name that cannot stand in a list of ids; rename it.")
     return tuple(sorted(found))
 
 
 def _is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _require_listable(root: Path, relative: str) -> None:
-    """Refuses what would break a text file with one id a line."""
-    if not relative.isprintable():
-        raise DatasetError(f"{root} holds {relative!a}, a name that cannot stand in a list of ids; rename it.")
 
 
 def _refuse(problem: OSError) -> NoReturn:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aml_edge.datasets.folder import IMAGE_SUFFIXES, list_images
 from aml_edge.datasets.revisited import ground_truth_files, load_revisited
-from aml_edge.datasets.sfm import load_sfm, sfm_file
+from aml_edge.datasets.sfm import load_sfm, sfm_files
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 
@@ -51,7 +51,7 @@ def image_source(root: Path) -> ImageSource:
     if ground_truth_files(root):
         revisited = load_revisited(root)
         return ImageSource(root, ImageSourceKind.REVISITED, revisited.database_ids, revisited.database_items)
-    if sfm_file(root):
+    if sfm_files(root):
         sfm = load_sfm(root)
         return ImageSource(root, ImageSourceKind.SFM, sfm.ids, sfm.items)
     ids = list_images(root)
@@ -64,7 +64,7 @@ def image_source(root: Path) -> ImageSource:
 def _require_no_datasets(root: Path) -> None:
     """Refuses a folder of data sets: their images would be mixed, and those of the SfM layout, without suffix, lost."""
     inside = [folder for folder in (*root.glob("*"), *root.glob("*/*")) if folder.is_dir()]
-    datasets = sorted(folder for folder in inside if ground_truth_files(folder) or sfm_file(folder))
+    datasets = sorted(folder for folder in inside if ground_truth_files(folder) or sfm_files(folder))
     if datasets:
         listed = ", ".join(str(folder) for folder in datasets[:5])
         raise DatasetError(f"{root} holds data sets, not images; give one of them: {listed}.")

@@ -8,19 +8,21 @@ Source: Radenović, Iscen, Tolias, Avrithis, Chum, "Revisiting Oxford and Paris"
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aml_edge.datasets.image_files import require_files, require_relative_name
+from aml_edge.datasets.image_files import require_files
+from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, stays_inside, values_of
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.preprocessing import Box
 from aml_edge.ranking import QueryGroundTruth
-from aml_edge.safe_pickle import read_pickle, values_of
+from aml_edge.safe_pickle import read_pickle
 
 _LABELS = ("easy", "hard", "junk")
+_FAR = 1e6
+"""px; no image reaches so far, and NaN is not below it."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,7 @@ def load_revisited(root: Path) -> RevisitedDataset:
             f"{root} holds {len(files)} files gnd_*.pkl; a data set in the revisited layout has one, beside jpg/."
         )
     dataset = read_revisited(files[0])
-    items = (*dataset.query_items, *dataset.database_items)
-    require_files(root, [item.path for item in items])
+    require_files(root, (*dataset.query_items, *dataset.database_items))
     return dataset
 
 
@@ -76,31 +77,28 @@ def read_revisited(path: Path) -> RevisitedDataset:
     content = read_pickle(path)
     if not isinstance(content, Mapping) or not {"imlist", "qimlist", "gnd"} <= set(content):
         raise DatasetError(f"{path} does not hold imlist, qimlist and gnd; it is no ground truth of this layout.")
-    names = _names(content["imlist"], "imlist", path)
-    queries = _names(content["qimlist"], "qimlist", path)
-    records = values_of(content["gnd"])
-    if records is None or len(records) != len(queries):
-        length = "no list" if records is None else f"{len(records)} entries"
-        raise DatasetError(f"{path}: gnd has {length}, qimlist {len(queries)}; there must be one for each query.")
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise DatasetError(f"{path}: imlist names {twice!r} twice; each database image is listed once.")
+    names = names_of(content["imlist"], f"{path}: imlist", stays_inside)
+    queries = names_of(content["qimlist"], f"{path}: qimlist", stays_inside)
+    records = values_of(content["gnd"], f"{path}: gnd")
+    require_distinct(names, f"{path}: imlist")
+    if len(records) != len(queries):
+        raise DatasetError(f"{path}: gnd has {len(records)} entries for {len(queries)} queries; each query has one.")
     root = path.parent
     ids = tuple(_image_id(name) for name in names)
-    boxes, truths = [], []
-    for place, record in enumerate(records):
-        where = f"{path}, query {place} ({queries[place]})"
+    query_items, ground_truth = [], []
+    for place, (name, record) in enumerate(zip(queries, records, strict=True)):
+        where = f"{path}: query {place} ({name})"
         if not isinstance(record, Mapping) or not {"bbx", *_LABELS} <= set(record):
-            raise DatasetError(f"{where}: it does not have bbx, easy, hard and junk; get the revisited ground truth.")
-        boxes.append(_box(record["bbx"], where))
-        truths.append(_ground_truth(record, len(names), where))
+            raise DatasetError(f"{where} does not have bbx, easy, hard and junk; get the revisited ground truth.")
+        query_items.append(ImageItem(root / _image_id(name), _box(record["bbx"], where)))
+        ground_truth.append(_ground_truth(record, len(names), where))
     return RevisitedDataset(
         name=path.stem.removeprefix("gnd_"),
         root=root,
-        query_items=tuple(ImageItem(root / _image_id(name), box) for name, box in zip(queries, boxes, strict=True)),
+        query_items=tuple(query_items),
         database_items=tuple(ImageItem(root / one) for one in ids),
         database_ids=ids,
-        ground_truth=tuple(truths),
+        ground_truth=tuple(ground_truth),
     )
 
 
@@ -108,43 +106,20 @@ def _image_id(name: str) -> str:
     return f"jpg/{name}.jpg"
 
 
-def _names(value: object, field: str, path: Path) -> tuple[str, ...]:
-    names = values_of(value)
-    if not names:
-        raise DatasetError(f"{path}: {field} is empty or no list; it must name the images.")
-    return tuple(require_relative_name(name, f"{path}: {field}") for name in names)
-
-
 def _box(value: object, where: str) -> Box:
-    edges = values_of(value)
-    if (
-        edges is None
-        or len(edges) != 4
-        or not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in edges)
-    ):
+    values = values_of(value, f"{where}: bbx")
+    edges = [float(edge) for edge in values if isinstance(edge, int | float) and abs(edge) < _FAR]
+    if (len(values), len(edges)) != (4, 4):
         raise DatasetError(f"{where}: bbx is not of four finite numbers x0, y0, x1, y1.")
-    left, top, right, bottom = (float(edge) for edge in edges if isinstance(edge, int | float))
+    left, top, right, bottom = edges
     if left >= right or top >= bottom:
         raise DatasetError(f"{where}: bbx ({left:g}, {top:g}, {right:g}, {bottom:g}) holds nothing.")
     return (left, top, right, bottom)
 
 
 def _ground_truth(record: Mapping[object, object], database_size: int, where: str) -> QueryGroundTruth:
-    easy, hard, junk = (_rows(record[label], label, database_size, where) for label in _LABELS)
+    easy, hard, junk = (rows_of(record[label], database_size, f"{where}: {label}") for label in _LABELS)
     try:
         return QueryGroundTruth(easy, hard, junk)
     except DatasetError as problem:
         raise DatasetError(f"{where}: {problem}") from None
-
-
-def _rows(value: object, label: str, database_size: int, where: str) -> tuple[int, ...]:
-    rows = values_of(value)
-    if rows is None:
-        raise DatasetError(f"{where}: {label} is no list of rows.")
-    whole = tuple(row for row in rows if isinstance(row, int) and not isinstance(row, bool))
-    if len(whole) < len(rows):
-        raise DatasetError(f"{where}: {label} holds something else than whole numbers.")
-    outside = [row for row in whole if not 0 <= row < database_size]
-    if outside:
-        raise DatasetError(f"{where}: {label} names row {outside[0]}; imlist has {database_size}.")
-    return whole

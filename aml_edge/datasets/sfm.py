@@ -10,14 +10,15 @@ published files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
+from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, whole_numbers_of
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
-from aml_edge.safe_pickle import read_pickle, values_of
+from aml_edge.safe_pickle import read_pickle
 
 TRAIN = "train"
 _FIELDS = ("cids", "cluster", "qidxs", "pidxs")
@@ -48,15 +49,18 @@ class SfmDataset:
     positive_rows: tuple[int, ...]
 
 
-def sfm_file(root: Path) -> Path | None:
-    """Returns the pickle of a folder in this layout, named as the folder or the only one; None where it is no such."""
+def sfm_files(root: Path) -> tuple[Path, ...]:
+    """Returns the pickle of a folder in this layout; several where it is unclear which, none where it is no such.
+
+    It is named as the folder; else it is the only one, those of whitening (``NAME-whiten.pkl``) left out.
+    """
     if not (root / "ims").is_dir():
-        return None
+        return ()
     named = root / f"{root.resolve().name}.pkl"
     if named.is_file():
-        return named
-    pickles = [path for path in root.glob("*.pkl") if not path.stem.endswith("-whiten") and path.is_file()]
-    return pickles[0] if len(pickles) == 1 else None
+        return (named,)
+    pickles = (path for path in root.glob("*.pkl") if not path.stem.endswith("-whiten"))
+    return tuple(sorted(path for path in pickles if path.is_file()))
 
 
 def load_sfm(root: Path, split: str = TRAIN) -> SfmDataset:
@@ -67,11 +71,14 @@ def load_sfm(root: Path, split: str = TRAIN) -> SfmDataset:
             missing.
         UnsafePickleError: its file wants a type that it does not need.
     """
-    path = sfm_file(root)
-    if path is None:
-        raise DatasetError(f"{root} does not hold ims/ and one NAME.pkl; a training set in the SfM layout has both.")
-    dataset = read_sfm(path, split)
-    require_files(root, [item.path for item in dataset.items])
+    files = sfm_files(root)
+    if len(files) != 1:
+        raise DatasetError(
+            f"{root} does not hold ims/ and one NAME.pkl, named as the folder where there are several; "
+            "a training set in the SfM layout does."
+        )
+    dataset = read_sfm(files[0], split)
+    require_files(root, dataset.items)
     return dataset
 
 
@@ -88,13 +95,14 @@ def read_sfm(path: Path, split: str = TRAIN) -> SfmDataset:
         there = ", ".join(sorted(key for key in content if isinstance(key, str))[:10])
         raise DatasetError(f"{path} has no split {split!r}; it has: {there or 'none'}.")
     record = content[split]
-    where = f"{path}, split {split!r}"
+    where = f"{path}: {split}"
     if not isinstance(record, Mapping) or not set(_FIELDS) <= set(record):
         raise DatasetError(f"{where}: it does not have {', '.join(_FIELDS)}; it is no training set of this layout.")
-    cids = _cids(record["cids"], where)
-    clusters = _whole_numbers(record["cluster"], "cluster", where)
-    queries = _rows(record["qidxs"], "qidxs", len(cids), where)
-    positives = _rows(record["pidxs"], "pidxs", len(cids), where)
+    cids = names_of(record["cids"], f"{where}: cids", _is_cid)
+    clusters = whole_numbers_of(record["cluster"], f"{where}: cluster")
+    queries = rows_of(record["qidxs"], len(cids), f"{where}: qidxs")
+    positives = rows_of(record["pidxs"], len(cids), f"{where}: pidxs")
+    require_distinct(cids, f"{where}: cids")
     if len(clusters) != len(cids):
         raise DatasetError(f"{where}: there are {len(clusters)} clusters for {len(cids)} images; each has one.")
     if len(queries) != len(positives):
@@ -117,33 +125,5 @@ def image_id(cid: str) -> str:
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
 
 
-def _cids(value: object, where: str) -> tuple[str, ...]:
-    values = values_of(value)
-    if not values:
-        raise DatasetError(f"{where}: cids is empty or no list; it must name the images.")
-    cids = tuple(cid for cid in values if isinstance(cid, str) and _CID.fullmatch(cid))
-    if len(cids) < len(values):
-        odd = next(cid for cid in values if not (isinstance(cid, str) and _CID.fullmatch(cid)))
-        shown = ascii(odd)[:100] if isinstance(odd, str) else type(odd).__name__
-        raise DatasetError(f"{where}: cids names an image {shown}; a name is of 6 or more letters and digits.")
-    if len(set(cids)) < len(cids):
-        raise DatasetError(f"{where}: cids names {len(cids) - len(set(cids))} images twice; each is listed once.")
-    return cids
-
-
-def _rows(value: object, field: str, images: int, where: str) -> tuple[int, ...]:
-    rows = _whole_numbers(value, field, where)
-    outside: Sequence[int] = [row for row in rows if not 0 <= row < images]
-    if outside:
-        raise DatasetError(f"{where}: {field} names row {outside[0]}; cids has {images}.")
-    return rows
-
-
-def _whole_numbers(value: object, field: str, where: str) -> tuple[int, ...]:
-    values = values_of(value)
-    if values is None:
-        raise DatasetError(f"{where}: {field} is no list.")
-    numbers = tuple(number for number in values if isinstance(number, int) and not isinstance(number, bool))
-    if len(numbers) < len(values):
-        raise DatasetError(f"{where}: {field} holds something else than whole numbers.")
-    return numbers
+def _is_cid(name: str) -> bool:
+    return _CID.fullmatch(name) is not None
