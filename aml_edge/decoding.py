@@ -50,7 +50,6 @@ _TURNS = {
 }
 """EXIF's orientation → what makes the picture upright; 1 is upright."""
 
-_WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 _LARGEST_16_BITS = 65535
 
 
@@ -106,9 +105,8 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
         image = _eight_bits(path, image)
     if image.mode == "F":
         raise ImageError(path, "its pixels are floating-point numbers, which say nowhere what white is")
-    if image.mode in _WITH_ALPHA or image.has_transparency_data:
-        straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)
-        layered = image.convert(straight).convert("RGBA")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
         flat = Image.new("RGB", image.size, BACKGROUND)
         flat.paste(layered, mask=layered.getchannel("A"))
         return flat

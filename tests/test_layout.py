@@ -21,7 +21,7 @@ CORE_ORDER = (
     ("networks",),
     ("runtimes", "runs"),
     ("index", "search", "bootstrap", "ranking"),
-    ("datasets",),
+    ("datasets", "index_shards"),
     ("index_building", "evaluation"),
 )
 HEAVY = {
