@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from aml_edge.errors import UsageError
 from aml_edge.training.losses.regression import regression
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -14,3 +15,10 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 LOSSES: dict[str, Loss] = {
     "regression": regression,
 }
+
+
+def named_loss(name: str) -> Loss:
+    """Returns the loss of a name in `LOSSES`; raises `UsageError` that lists them where there is none."""
+    if name not in LOSSES:
+        raise UsageError(f"`loss` is {name!r}; it must be one of {', '.join(LOSSES)}.")
+    return LOSSES[name]
