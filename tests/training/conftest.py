@@ -1,0 +1,72 @@
+"""A small student, small images of two shapes, and a teacher that looks at colours only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from aml_edge.image_loading import ImageItem
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import EmbeddingSpace
+from aml_edge.training.training_set import TrainingSet
+
+DIMENSION = 16
+SIDE = 64
+COUNT = 12
+SPACE = EmbeddingSpace("colours", "c" * 64, DIMENSION)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Small operators on few cores: a second thread only waits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Twelve PNG files of blobs of colour, every third one upright, none larger than the student's side."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(COUNT):
+        size = (48, 64) if number % 3 == 0 else (64, 48)
+        blobs = Image.fromarray(generator.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        paths.append(root / f"{number:02}.png")
+        blobs.resize(size, Image.Resampling.BICUBIC).save(paths[-1])
+    return tuple(paths)
+
+
+@pytest.fixture(scope="session")
+def pixels(pictures: tuple[Path, ...]) -> list[npt.NDArray[np.uint8]]:
+    """What the files hold."""
+    return [np.array(Image.open(path)) for path in pictures]
+
+
+@pytest.fixture(scope="session")
+def training_set(pictures: tuple[Path, ...], pixels: list[npt.NDArray[np.uint8]]) -> TrainingSet:
+    """The pictures with embeddings that are a fixed positive mixture of their mean colours."""
+    mixture = np.random.default_rng(1).uniform(size=(3, DIMENSION))
+    rows = np.stack([image.mean(axis=(0, 1)) for image in pixels]) @ mixture
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return TrainingSet(tuple(ImageItem(path) for path in pictures), rows.astype(np.float32), SPACE)
+
+
+@pytest.fixture(scope="session")
+def start() -> StudentCheckpoint:
+    """A student with random weights that claims the teacher's space; leave it as it is."""
+    student = Student(StudentSpec("mobilenetv2_035", DIMENSION)).eval()
+    return StudentCheckpoint(student, "small", SPACE, Preprocessing(SIDE), trained=False)
+
+
+@pytest.fixture
+def new_student() -> Callable[[], Student]:
+    """Makes the same student again, to be trained."""
+    return lambda: Student(StudentSpec("mobilenetv2_035", DIMENSION)).eval()

@@ -1,0 +1,87 @@
+"""Batches of images: in order, and through a network by shape as if one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from aml_edge.errors import ImageBatchError
+from aml_edge.image_loading import ImageItem
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.normalisation import Normalise
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.training.batches import Batch, forward_by_shape, load_batches
+from aml_edge.training.training_set import TrainingSet
+
+Images = list[npt.NDArray[np.uint8]]
+SINGLE_PRECISION = 1e-5
+"""A convolution may add in another order when its batch is larger."""
+
+
+def test_gives_the_rows_asked_for_in_their_order(training_set: TrainingSet, pixels: Images) -> None:
+    rows = [7, 0, 3, 11, 2]
+    batches = list(load_batches(training_set.items, rows, Preprocessing(64), 2))
+    assert [batch.rows for batch in batches] == [(7, 0), (3, 11), (2,)]
+    for batch in batches:
+        for row, image in zip(batch.rows, batch.images, strict=True):
+            np.testing.assert_array_equal(image, pixels[row])
+
+
+def test_images_are_fitted(training_set: TrainingSet) -> None:
+    (batch,) = load_batches(training_set.items, [0, 1], Preprocessing(32), 2)
+    assert [image.shape for image in batch.images] == [(32, 24, 3), (24, 32, 3)]
+
+
+def test_no_rows_give_no_batch(training_set: TrainingSet) -> None:
+    assert list(load_batches(training_set.items, [], Preprocessing(64), 2)) == []
+
+
+def test_unreadable_images_are_all_listed(tmp_path: Path, pictures: tuple[Path, ...]) -> None:
+    broken = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in broken:
+        path.write_bytes(b"no image")
+    items = [ImageItem(path) for path in (pictures[0], pictures[1], broken[0], pictures[2], broken[1])]
+    given: list[Batch] = []
+    with pytest.raises(ImageBatchError, match="2 of 5 images cannot be read") as caught:
+        given.extend(load_batches(items, range(5), Preprocessing(64), 2))
+    assert [batch.rows for batch in given] == [(0, 1)]
+    assert [path for path, _ in caught.value.failures] == broken
+
+
+def test_by_shape_equals_one_by_one(start: StudentCheckpoint, pixels: Images) -> None:
+    normalise = Normalise(start.preprocessing.mean, start.preprocessing.std)
+
+    def network(batch: Tensor) -> Tensor:
+        embeddings: Tensor = start.student(normalise(batch))
+        return embeddings
+
+    with torch.inference_mode():
+        together = forward_by_shape(network, pixels)
+        alone = torch.cat([network(torch.from_numpy(image)[None]) for image in pixels])
+    assert together.shape == (len(pixels), 16)
+    assert (together - alone).abs().max() < SINGLE_PRECISION
+
+
+def test_images_of_one_shape_go_together(pixels: Images) -> None:
+    given: list[tuple[int, ...]] = []
+
+    def network(batch: Tensor) -> Tensor:
+        given.append(tuple(batch.shape))
+        return batch.float().mean(dim=(1, 2))
+
+    rows = forward_by_shape(network, pixels)
+    assert sorted(given) == [(4, 64, 48, 3), (8, 48, 64, 3)]
+    np.testing.assert_allclose(rows, np.stack([image.mean(axis=(0, 1)) for image in pixels]), rtol=1e-5)
+
+
+def test_gradients_reach_every_image(pixels: Images) -> None:
+    scale = torch.ones(3, requires_grad=True)
+    total = forward_by_shape(lambda batch: batch.float().mean(dim=(1, 2)) * scale, pixels).sum()
+    (gradient,) = torch.autograd.grad(total, scale)
+    expected = np.stack([image.mean(axis=(0, 1)) for image in pixels]).sum(axis=0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
