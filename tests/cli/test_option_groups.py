@@ -1,0 +1,77 @@
+"""A dataclass of options stands in a command's help and arrives filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from aml_edge.cli.option_groups import with_option_groups
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Two options that belong together."""
+
+    side: Annotated[int, typer.Option(help="Side of the square.")] = 64
+    fit_to: Annotated[Path | None, typer.Option("--like", help="An image of that shape.")] = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Another group."""
+
+    cosine: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None
+
+
+def commands(arrived: list[tuple[object, ...]]) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command()
+    @with_option_groups
+    def crop(
+        paths: Annotated[list[Path], typer.Argument()],
+        *,
+        pixels: Pixels,
+        limits: Limits,
+        loud: Annotated[bool, typer.Option("--loud")] = False,
+    ) -> None:
+        """Crop images."""
+        arrived.append((paths, pixels, limits, loud))
+
+    return app
+
+
+def run(*arguments: str) -> tuple[Any, list[tuple[object, ...]]]:
+    arrived: list[tuple[object, ...]] = []
+    return CliRunner().invoke(commands(arrived), list(arguments), env={"COLUMNS": "100"}), arrived
+
+
+def test_options_arrive_in_their_groups() -> None:
+    result, arrived = run("a.png", "b.png", "--side", "32", "--like", "c.png", "--cosine", "0.5", "--loud")
+    assert result.exit_code == 0, result.output
+    assert arrived == [([Path("a.png"), Path("b.png")], Pixels(32, Path("c.png")), Limits(0.5), True)]
+
+
+def test_defaults_are_those_of_the_fields() -> None:
+    _, arrived = run("a.png")
+    assert arrived == [([Path("a.png")], Pixels(), Limits(), False)]
+
+
+def test_help_shows_every_field_and_no_group() -> None:
+    result, _ = run("--help")
+    for shown in ("--side", "Side of the square.", "64", "--like", "--cosine", "--loud", "Crop images."):
+        assert shown in result.output
+    assert "--pixels" not in result.output
+    assert "--limits" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [("--cosine", "2"), ("--side", "large")])
+def test_a_value_that_cannot_be_is_wrong_usage(arguments: tuple[str, str]) -> None:
+    result, arrived = run("a.png", *arguments)
+    assert result.exit_code == 2
+    assert arrived == []
