@@ -22,6 +22,7 @@ _REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFF
 """Types by number, objects from elsewhere, buffers from elsewhere: no data set has them."""
 _NUMBERED_MEMORY = ("PUT", "BINPUT", "LONG_BINPUT")
 """Python's unpickler makes room for all numbers up to the one they name: a few bytes could claim gigabytes."""
+_NO_TEXT = "?"
 _Operation = tuple[pickletools.OpcodeInfo, object, int | None]
 
 
@@ -101,14 +102,23 @@ def types_named_in(stream: IO[bytes]) -> Iterator[str]:
 
 
 def _types_of(operations: Iterable[_Operation]) -> Iterator[str]:
-    strings: list[str] = []
+    """Yields the names; a name that is put together from two texts is followed as honest files put it together."""
+    pushed = [_NO_TEXT, _NO_TEXT]
+    memory: dict[int, str] = {}
     for operation, argument, _ in operations:
         if operation.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif operation.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:])
-        elif isinstance(argument, str):
-            strings.append(argument)
+            yield ".".join(pushed)
+        if operation.name == "MEMOIZE":
+            memory[len(memory)] = pushed[-1]
+        elif operation.name.endswith("PUT") and isinstance(argument, int):
+            memory[argument] = pushed[-1]
+        elif operation.name.endswith("GET") and isinstance(argument, int):
+            pushed = [pushed[-1], memory.get(argument, _NO_TEXT)]
+        elif operation.name != "FRAME":
+            is_text = isinstance(argument, str) and operation.name not in ("GLOBAL", "INST")
+            pushed = [pushed[-1], str(argument) if is_text else _NO_TEXT]
 
 
 def _plain(content: bytes) -> Iterator[_Operation]:
