@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from aml_edge.exporters.agreement import EmbeddingAgreement
 from aml_edge.exporters.compatibility import CompatibilityReport
-from aml_edge.exporters.half_precision import LARGEST_HALF
 from aml_edge.exporters.tolerances import Tolerances
+from aml_edge.runtimes.half_rounding import LARGEST_HALF
 
 HALF = "in simulated half precision, "
 

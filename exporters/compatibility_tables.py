@@ -12,11 +12,11 @@ from rich.text import Text
 
 from aml_edge.artifact import Verdict
 from aml_edge.exporters.agreement import EmbeddingAgreement, Spread
-from aml_edge.exporters.compatibility import CompatibilityReport
-from aml_edge.exporters.half_precision import LARGEST_HALF
 from aml_edge.exporters.checks import Check
+from aml_edge.exporters.compatibility import CompatibilityReport
 from aml_edge.exporters.retrieval_agreement import MapDifference
 from aml_edge.exporters.verification import Verification
+from aml_edge.runtimes.half_rounding import LARGEST_HALF
 
 VERDICT_STYLES = {Verdict.VERIFIED: "bold green", Verdict.FAILED: "bold red", Verdict.NOT_RUN: "bold yellow"}
 FEW_VALUES = 1000

@@ -21,10 +21,8 @@ from aml_edge.embedder import Embeddings
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.preprocessing import Pixels, Preprocessing
 from aml_edge.runtimes.fixed_input import embed_one_by_one, require_fitted
+from aml_edge.runtimes.half_rounding import LARGEST_HALF, rounded_to_half
 from aml_edge.space import EmbeddingSpace
-
-LARGEST_HALF = 65504.0
-SMALLEST_NORMAL_HALF = 2.0**-14
 
 
 class HalfPrecisionEmbedder:
@@ -107,12 +105,6 @@ def record_head_range(network: DeployableStudent, images: Sequence[Pixels], prep
         positive = features[features > 0]
         smallest = min(smallest, float(positive.min())) if positive.numel() else smallest
     return HeadRange(largest, smallest, network.pool.p, len(images))
-
-
-def rounded_to_half(values: Tensor) -> Tensor:
-    """Returns float32 values rounded to half precision: infinite above its range, zero below its normal numbers."""
-    half = values.half().float()
-    return torch.where(half.abs() < SMALLEST_NORMAL_HALF, torch.zeros_like(half), half)
 
 
 class _RoundingInterpreter(fx.Interpreter):

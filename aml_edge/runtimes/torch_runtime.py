@@ -14,6 +14,7 @@ from aml_edge.embedder import Embeddings
 from aml_edge.errors import RuntimeUnavailableError, UsageError
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.preprocessing import Fit, Pixels, Preprocessing
+from aml_edge.runtimes.torch_threads import torch_threads
 from aml_edge.space import EmbeddingSpace
 
 GPU_BATCH_SIZE = 32
@@ -87,7 +88,7 @@ class TorchEmbedder:
         if len({image.shape for image in images}) != 1:
             raise UsageError("`images` must hold one shape, and at least one image; `embed` takes any.")
         pixels = torch.from_numpy(np.stack(images))
-        with _threads_set(self._threads), _evaluating(self._network), torch.inference_mode():
+        with torch_threads(self._threads), _evaluating(self._network), torch.inference_mode():
             output = self._network(self._normalise(pixels.to(self._device))).float().cpu()
         if output.shape != (len(images), self.space.dimension):
             raise UsageError(
@@ -123,20 +124,6 @@ def _device(name: str) -> torch.device:
         reason = str(problem).partition("\n")[0]
         raise RuntimeUnavailableError(f"`device` is {name!r}, which this machine does not have: {reason}") from None
     return device
-
-
-@contextmanager
-def _threads_set(threads: int | None) -> Iterator[None]:
-    """Gives PyTorch so many threads inside and what it had before outside; they belong to the whole process."""
-    before = torch.get_num_threads()
-    if threads is None or threads == before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
