@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aml_edge.artifact import Format
 from aml_edge.errors import MissingExtraError
-from aml_edge.exporters import to_onnx, to_tflite
+from aml_edge.exporters import to_coreml, to_onnx, to_tflite
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 
@@ -63,6 +63,9 @@ EXPORTERS: dict[Format, FormatExporter] = {
     Format.ONNX: FormatExporter("ONNX", to_onnx.write_onnx, to_onnx.TARGET, ("onnx", "onnxscript", "torch")),
     Format.TFLITE: FormatExporter(
         "TFLite", to_tflite.write_tflite, to_tflite.TARGET, ("litert-torch", "ai-edge-quantizer", "torch"), "tflite"
+    ),
+    Format.COREML: FormatExporter(
+        "Core ML", to_coreml.write_coreml, to_coreml.TARGET, ("coremltools", "torch"), "coreml"
     ),
 }
 

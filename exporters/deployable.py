@@ -92,7 +92,8 @@ def safe_l2_normalise(rows: Tensor, eps: float = L2_EPS) -> Tensor:
     largest = rows.abs().amax(1, keepdim=True).clamp(min=SMALLEST_DIVISOR)
     scaled = rows / largest
     norm = (scaled * scaled).sum(1, keepdim=True).sqrt()
-    return scaled / (norm + eps / largest)
+    # Not `eps / largest`: PyTorch exports that as a reciprocal, to whose argument Core ML adds 1e-4.
+    return scaled / (norm + largest.new_full((1, 1), eps) / largest)
 
 
 class SafeWhitening(nn.Module):

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from aml_edge.artifact import Artifact, Format
 from aml_edge.embedder import Embedder
 from aml_edge.errors import RuntimeUnavailableError, UsageError
+from aml_edge.runtimes.coreml_runtime import CoreMlEmbedder, on_mac
 from aml_edge.runtimes.litert_runtime import LiteRtEmbedder
+from aml_edge.runtimes.mil_runtime import MilEmbedder
 from aml_edge.runtimes.onnx_runtime import OnnxEmbedder
 from aml_edge.runtimes.tensorflow_runtime import TensorFlowEmbedder
 
@@ -48,6 +50,8 @@ RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder, module="onnxruntime"),
     "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder, module="ai_edge_litert.interpreter"),
     "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder, module="tensorflow"),
+    "coreml": Runtime("coreml", (Format.COREML,), CoreMlEmbedder, on_mac, module="coremltools"),
+    "mil": Runtime("mil", (Format.COREML,), MilEmbedder, module="torch", simulates=True),
 }
 
 

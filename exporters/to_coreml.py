@@ -1,0 +1,87 @@
+"""Core ML through `torch.export`: an ML program, image `image` (RGB, H×W) → (1, D) float32 `embedding`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import torch
+from torch import Tensor, nn
+
+from aml_edge.artifact import Precision
+from aml_edge.errors import MissingExtraError
+from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.formats.mlpackage import MANIFEST
+
+TARGET = "iOS17"
+
+
+def write_coreml(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    """Writes the package at `path`; in fp16 all before the pooling computes in half, the head in single precision."""
+    try:
+        import coremltools
+    except ImportError:
+        raise MissingExtraError("coremltools", "coreml", "the Core ML format") from None
+    _, height, width, channels = spec.input_shape
+    image = torch.zeros(1, channels, height, width)
+    program = torch.export.export(_ChannelsFirst(network).eval(), (image,)).run_decompositions({})
+    single = coremltools.precision.FLOAT32
+    half = coremltools.transform.FP16ComputePrecision(op_selector=_BeforeHead())
+    coremltools.convert(
+        program,
+        inputs=[coremltools.ImageType(name="image", shape=image.shape, color_layout=coremltools.colorlayout.RGB)],
+        outputs=[coremltools.TensorType(name="embedding")],
+        convert_to="mlprogram",
+        minimum_deployment_target=coremltools.target[TARGET],
+        compute_precision=half if spec.precision is Precision.FP16 else single,
+        skip_model_load=True,
+        package_dir=str(path),
+    )
+    _name_items_by_content(path / MANIFEST)
+
+
+class _ChannelsFirst(nn.Module):
+    """Takes an image as Core ML gives it to a program: (1, 3, H, W), values of 0 to 255.
+
+    The network puts channels first after it has normalised them; the converter finds that both permutations cancel.
+    """
+
+    def __init__(self, network: DeployableStudent) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        embeddings: Tensor = self.network(image.permute(0, 2, 3, 1))
+        return embeddings
+
+
+class _BeforeHead:
+    """Selects the operations of a program up to the adaptor's ReLU: what comes after its last convolution is the head.
+
+    By place, not by type: the trunk clips and averages too.
+    """
+
+    def __init__(self) -> None:
+        self._head: set[str] | None = None
+
+    def __call__(self, operation: Any) -> bool:
+        if self._head is None:  # at the first call the program is whole; later ones see it half converted
+            operations = list(operation.enclosing_block.operations)
+            last = max(place for place, one in enumerate(operations) if one.op_type == "conv")
+            after = [one for one in operations[last + 1 :] if one.op_type != "const"]
+            assert after[0].op_type == "relu"
+            self._head = {one.name for one in after[1:]}
+        return operation.name not in self._head
+
+
+def _name_items_by_content(manifest: Path) -> None:
+    """Replaces the random identifiers of a package's items, so that the same student gives the same bytes."""
+    record = json.loads(manifest.read_text(encoding="utf-8"))
+    names = {item: str(uuid5(NAMESPACE_URL, entry["path"])) for item, entry in record["itemInfoEntries"].items()}
+    text = manifest.read_text(encoding="utf-8")
+    for random, fixed in names.items():
+        text = text.replace(random, fixed)
+    manifest.write_text(text, encoding="utf-8")
