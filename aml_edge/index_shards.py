@@ -1,0 +1,204 @@
+"""What an unfinished index keeps on disk, so that a build which was killed goes on where it was.
+
+A folder beside the index to come: `plan.json` says what is being built, `shards/` holds the embeddings of so many
+images each, written atomically. A shard carries a signature of its images' files and is made again where one of them
+has changed, or where the shard itself is damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from aml_edge.embedder import Embeddings
+from aml_edge.errors import TeacherIndexError
+from aml_edge.files import write_text_atomically, written_atomically
+from aml_edge.image_loading import ImageItem
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import EmbeddingSpace
+
+if sys.platform != "win32":
+    import fcntl
+
+PLAN_FILE = "plan.json"
+SHARDS_FOLDER = "shards"
+LOCK_FILE = "lock"
+PLAN_VERSION = 1
+_ROWS, _SIGNATURE, _UNREADABLE = "embeddings", "signature", "unreadable"
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """All that the bytes of an index depend on, but the pixels.
+
+    Args:
+        space, preprocessing: of the teacher.
+        images: how many.
+        ids_sha256: SHA-256 of their ids, one a line.
+        shard_images: images of a shard.
+        engine, decoder: what embeds and what decodes, with versions; another one may round otherwise.
+    """
+
+    space: EmbeddingSpace
+    preprocessing: Preprocessing
+    images: int
+    ids_sha256: str
+    shard_images: int
+    engine: str
+    decoder: str
+
+    def dumps(self) -> str:
+        """Returns the plan as JSON text."""
+        return json.dumps(self._record(), indent=2, sort_keys=True) + "\n"
+
+    def differing(self, text: str) -> tuple[str, ...]:
+        """Returns the names of what is different in a plan that was written down."""
+        try:
+            other = json.loads(text)
+        except (ValueError, RecursionError):
+            return ("all of it",)
+        ours = self._record()
+        if not isinstance(other, dict) or set(other) != set(ours):
+            return ("all of it",)
+        return tuple(name for name in ours if ours[name] != other[name])
+
+    def _record(self) -> dict[str, object]:
+        parts = {"space": self.space.to_json(), "preprocessing": self.preprocessing.to_json()}
+        return {"version": PLAN_VERSION, **asdict(self), **parts}
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What a shard on disk holds.
+
+    Args:
+        rows: how many embeddings.
+        unreadable: places, in the whole list of images, of those that have none.
+    """
+
+    rows: int
+    unreadable: tuple[int, ...]
+
+
+def begin_build(folder: Path, plan: BuildPlan, *, restart: bool) -> None:
+    """Leaves the folder with this plan, and with the shards of this plan alone.
+
+    Raises:
+        TeacherIndexError: it holds another plan, and is not to be started again; or it is no unfinished index.
+    """
+    text = _planned(folder)
+    differing = () if text is None else plan.differing(text)
+    if differing and not restart:
+        raise TeacherIndexError(
+            f"{folder} holds an unfinished index of another plan (different {', '.join(differing)}); finish that one "
+            "with its own arguments, pass --restart to throw it away, or give another --out."
+        )
+    if restart and (folder / SHARDS_FOLDER).exists():
+        shutil.rmtree(folder / SHARDS_FOLDER)
+    (folder / SHARDS_FOLDER).mkdir(exist_ok=True)
+    write_text_atomically(folder / PLAN_FILE, plan.dumps())
+
+
+def is_build_of(folder: Path, plan: BuildPlan) -> bool:
+    """Whether the folder is what a build under this plan left, be it that its removal has begun."""
+    if not folder.is_dir():
+        return False
+    text = _planned(folder)
+    return text is None or not plan.differing(text)
+
+
+def remove_build(folder: Path) -> None:
+    """Removes what an unfinished build kept; shards go first, so that the plan lasts as long as anything large."""
+    if (folder / SHARDS_FOLDER).exists():
+        shutil.rmtree(folder / SHARDS_FOLDER)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def sole_builder(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes out of it; the lock ends with the process, however that ends.
+
+    Raises:
+        TeacherIndexError: another process is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as stream:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TeacherIndexError(
+                    f"{folder} is being built by another process; wait for it, or give another --out."
+                ) from None
+        yield
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Returns where a shard lies, counted from 0."""
+    return folder / SHARDS_FOLDER / f"{number:06d}.safetensors"
+
+
+def signature_of(ids: Sequence[str], items: Sequence[ImageItem]) -> str:
+    """Returns a SHA-256 over ids, boxes, sizes and modification times of image files."""
+    digest = hashlib.sha256()
+    for one, item in zip(ids, items, strict=True):
+        try:
+            status = os.stat(item.path)
+            seen = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            seen = "missing"
+        digest.update(f"{one}\0{item.box}\0{seen}\n".encode())
+    return digest.hexdigest()
+
+
+def write_shard(path: Path, rows: Embeddings, unreadable: Sequence[int], signature: str) -> None:
+    """Writes a shard, whole or not at all."""
+    with written_atomically(path) as partial:
+        save_file({_ROWS: rows}, partial, {_SIGNATURE: signature, _UNREADABLE: json.dumps(list(unreadable))})
+
+
+def summarise_shard(path: Path, images: int, dimension: int, signature: str) -> ShardSummary | None:
+    """Returns what a shard of so many images holds; None where it is missing, damaged, or of other files."""
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            metadata, rows = opened.metadata() or {}, opened.get_slice(_ROWS)
+            unreadable = json.loads(metadata[_UNREADABLE])
+            shape, dtype = tuple(rows.get_shape()), rows.get_dtype()
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return None
+    if metadata[_SIGNATURE] != signature or dtype != "F32" or shape != (images - len(unreadable), dimension):
+        return None
+    return ShardSummary(shape[0], tuple(unreadable))
+
+
+def read_shard_rows(path: Path) -> Embeddings:
+    """Returns the embeddings of a shard whose summary was found right."""
+    rows: Embeddings = load_file(path)[_ROWS]
+    return np.ascontiguousarray(rows)
+
+
+def _planned(folder: Path) -> str | None:
+    """Returns the text of the plan in a folder, or None where there is none; raises where the folder is another's."""
+    if (folder / PLAN_FILE).is_file():
+        return (folder / PLAN_FILE).read_text(encoding="utf-8", errors="replace")
+    if not all(_is_left_over(part.name) for part in folder.iterdir()):
+        raise TeacherIndexError(
+            f"{folder} is in the way, and it is no unfinished index; move it, or give another --out."
+        )
+    return None
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether a build that was killed may have left this before its plan, or after its end."""
+    return name in (LOCK_FILE, SHARDS_FOLDER) or name.startswith(".")

@@ -1,0 +1,335 @@
+"""Building an index: what is in it, what it refuses, and that being killed at any moment changes no byte of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aml_edge import index_building
+from aml_edge.datasets.image_source import ImageSource, image_source
+from aml_edge.embedder import Embeddings, FakeEmbedder
+from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
+from aml_edge.index import open_index
+from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index_shards import sole_builder
+from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Pixels, Preprocessing, load_pixels
+from aml_edge.progress import ProgressTask
+from aml_edge.space import EmbeddingSpace
+
+SPACE = EmbeddingSpace("teacher", "a" * 64, 8)
+PREPROCESSING = Preprocessing(image_side_px=16)
+SMALL = IndexOptions(shard_images=4)
+KILLED_BUILDS = Path(__file__).with_name("index_building_killed.py")
+
+
+class CountingEmbedder(FakeEmbedder):
+    """Counts what it embeds, and can break down or give NaN."""
+
+    def __init__(self, *, fails_after: int | None = None, nan_for: int | None = None) -> None:
+        super().__init__(SPACE, PREPROCESSING)
+        self.embedded = 0
+        self._fails_after, self._nan_for = fails_after, nan_for
+
+    def embed(self, images: Sequence[Pixels]) -> Embeddings:
+        if self._fails_after is not None and self.embedded >= self._fails_after:
+            raise RuntimeError("power cut")
+        rows = super().embed(images)
+        if self._nan_for is not None and self.embedded <= self._nan_for < self.embedded + len(images):
+            rows[self._nan_for - self.embedded, 3] = np.nan
+        self.embedded += len(images)
+        return rows
+
+
+class RecordingProgress:
+    """Adds up the steps of the one task there is."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+        self.steps: list[int] = []
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
+        assert description == "embedding"
+        self.total = total
+        yield self
+
+    def advance(self, steps: int = 1, *, status: str = "") -> None:
+        self.done += steps
+        self.steps.append(steps)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pictures(folder: Path, count: int) -> ImageSource:
+    """Pictures of several shapes in a folder and in one below it."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / ("sub" if number % 3 == 0 else ".") / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = generator.integers(0, 256, size=(12 + number % 4, 20, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    return image_source(folder)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> ImageSource:
+    return pictures(tmp_path / "images", 11)
+
+
+def break_image(source: ImageSource, place: int) -> Path:
+    source.items[place].path.write_bytes(b"no picture")
+    return source.items[place].path
+
+
+def test_holds_the_embedding_of_every_image(source: ImageSource, tmp_path: Path) -> None:
+    built = build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "index", SMALL)
+    index = open_index(tmp_path / "index")
+    assert built.ids == index.ids == source.ids
+    assert len(index.ids) == 11
+    assert (index.space, index.preprocessing, index.skipped) == (SPACE, PREPROCESSING, ())
+    embedder = FakeEmbedder(SPACE, PREPROCESSING)
+    for row, item in zip(index.embeddings, source.items, strict=True):
+        assert row.tolist() == embedder.embed([load_pixels(item.path, PREPROCESSING)])[0].tolist()
+    assert sorted(contents(tmp_path / "index")) == ["embeddings.npy", "ids.txt", "index.json"]
+    assert not (tmp_path / "index.partial").exists()
+
+
+def test_size_of_shards_changes_nothing(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = FakeEmbedder(SPACE, PREPROCESSING)
+    build_index(embedder, source, tmp_path / "whole")
+    for size, at_once in ((1, 1), (4, 3), (11, 4), (12, 64)):
+        monkeypatch.setattr(index_building, "IMAGES_AT_ONCE", at_once)
+        build_index(embedder, source, tmp_path / f"by-{size}", IndexOptions(shard_images=size))
+        assert contents(tmp_path / f"by-{size}") == contents(tmp_path / "whole")
+
+
+def test_embeddings_file_is_what_numpy_writes(source: ImageSource, tmp_path: Path) -> None:
+    index = build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "index", SMALL)
+    np.save(tmp_path / "by-numpy.npy", index.embeddings)
+    assert (tmp_path / "index" / "embeddings.npy").read_bytes() == (tmp_path / "by-numpy.npy").read_bytes()
+
+
+def test_goes_on_where_it_broke_down(source: ImageSource, tmp_path: Path) -> None:
+    build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "undisturbed", SMALL)
+    with pytest.raises(RuntimeError, match="power cut"):
+        build_index(CountingEmbedder(fails_after=8), source, tmp_path / "index", SMALL)
+    assert not (tmp_path / "index").exists()
+    second, progress = CountingEmbedder(), RecordingProgress()
+    build_index(second, source, tmp_path / "index", SMALL, progress=progress)
+    assert second.embedded == 3
+    assert (progress.total, progress.done, progress.steps[0]) == (11, 11, 8)
+    assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+def test_killed_before_anything_that_it_does_to_a_file(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "images", 5)
+    break_image(source, 3)
+    options = IndexOptions(shard_images=2, skip_unreadable=True)
+    build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "undisturbed", options)
+    command = [sys.executable, str(KILLED_BUILDS), str(source.root), str(tmp_path / "outs")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout)
+    assert kills > 25  # a lock, a plan, three shards, an index of three files, and the clean-up
+    expected = contents(tmp_path / "undisturbed")
+    for kill in range(1, kills + 1):
+        assert contents(tmp_path / "outs" / f"killed-at-{kill}") == expected, f"killed at event {kill}"
+        assert not (tmp_path / "outs" / f"killed-at-{kill}.partial").exists()
+
+
+TOY = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from aml_edge.datasets.image_source import image_source\n"
+    "from aml_edge.index_building import IndexOptions, build_index\n"
+    "from aml_edge.networks.student import Student, StudentSpec\n"
+    "from aml_edge.preprocessing import Preprocessing\n"
+    "from aml_edge.runtimes.torch_runtime import TorchEmbedder\n"
+    "from aml_edge.space import EmbeddingSpace\n"
+    "student = Student(StudentSpec('mobilenetv2_035', 16))\n"
+    "space = EmbeddingSpace('toy', 'a' * 64, 16)\n"
+    "embedder = TorchEmbedder(student, space=space, preprocessing=Preprocessing(image_side_px=32), threads=1)\n"
+    "build_index(embedder, image_source(Path(sys.argv[1])), Path(sys.argv[2]), IndexOptions(shard_images=1))\n"
+)
+
+
+def test_killed_from_outside_whatever_it_does(
+    source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network in a process of its own, killed once some shards are there, twice; this process ends its work."""
+    shards = tmp_path / "index.partial" / "shards"
+    for wanted in (2, 6):
+        process = subprocess.Popen([sys.executable, "-c", TOY, str(source.root), str(tmp_path / "index")])
+        while process.poll() is None and len(list(shards.glob("*.safetensors"))) < wanted:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert len(list(shards.glob("*.safetensors"))) >= 6
+    for out in ("index", "undisturbed"):
+        monkeypatch.setattr(sys, "argv", ["toy", str(source.root), str(tmp_path / out)])
+        exec(TOY, {})
+    assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
+    assert not (tmp_path / "index.partial").exists()
+
+
+def test_damaged_shards_and_changed_images_are_made_again(source: ImageSource, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=8), source, tmp_path / "index", SMALL)
+    first = tmp_path / "index.partial" / "shards" / "000000.safetensors"
+    first.write_bytes(first.read_bytes()[:-1])
+    changed = source.items[5].path
+    Image.new("RGB", (20, 20), (200, 10, 10)).save(changed)
+    second = CountingEmbedder()
+    index = build_index(second, source, tmp_path / "index", SMALL)
+    assert second.embedded == 11
+    row = FakeEmbedder(SPACE, PREPROCESSING).embed([load_pixels(changed, PREPROCESSING)])[0]
+    assert index.embeddings[5].tolist() == row.tolist()
+
+
+def test_all_unreadable_images_are_listed_and_what_was_embedded_is_kept(source: ImageSource, tmp_path: Path) -> None:
+    broken = [break_image(source, place) for place in (5, 10)]
+    embedder = CountingEmbedder()
+    progress = RecordingProgress()
+    with pytest.raises(ImageBatchError) as refusal:
+        build_index(embedder, source, tmp_path / "index", SMALL, progress=progress)
+    assert [path for path, _ in refusal.value.failures] == broken
+    assert str(refusal.value).startswith("2 of 11 images cannot be read; ")
+    assert "pass --skip-unreadable" in str(refusal.value)
+    assert embedder.embedded == 4  # nothing is embedded after the first unreadable image
+    assert progress.done == 11
+    assert not (tmp_path / "index").exists()
+    embedder = CountingEmbedder()
+    index = build_index(embedder, source, tmp_path / "index", replace(SMALL, skip_unreadable=True))
+    assert embedder.embedded == 5
+    assert index.skipped == (source.ids[5], source.ids[10])
+    assert index.ids == tuple(one for one in source.ids if one not in index.skipped)
+    assert index.rows_of([source.ids[6]]).tolist() == [5]
+    assert len(index.embeddings) == 9
+
+
+def test_what_was_skipped_is_not_skipped_the_next_time(source: ImageSource, tmp_path: Path) -> None:
+    break_image(source, 0)
+    skipping = replace(SMALL, skip_unreadable=True)
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=7), source, tmp_path / "index", skipping)
+    with pytest.raises(ImageBatchError):
+        build_index(CountingEmbedder(), source, tmp_path / "index", SMALL)
+
+
+def test_nothing_readable_is_no_index(source: ImageSource, tmp_path: Path) -> None:
+    for place in range(11):
+        break_image(source, place)
+    with pytest.raises(TeacherIndexError, match=r"none of the 11 images of .*images can be read; give another folder"):
+        build_index(CountingEmbedder(), source, tmp_path / "index", replace(SMALL, skip_unreadable=True))
+    assert not (tmp_path / "index").exists()
+
+
+def test_embeddings_that_are_not_finite_are_refused(source: ImageSource, tmp_path: Path) -> None:
+    with pytest.raises(TeacherIndexError) as refusal:
+        build_index(CountingEmbedder(nan_for=6), source, tmp_path / "index", SMALL)
+    assert str(refusal.value) == (
+        f"fake gives 1 embeddings that are not finite, the first for {source.ids[6]}; an index takes finite ones only: "
+        "check the teacher's weights, or leave the image out."
+    )
+    assert not (tmp_path / "index").exists()
+
+
+def test_another_plan_is_refused_or_started_again(source: ImageSource, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=8), source, tmp_path / "index", SMALL)
+    other = FakeEmbedder(replace(SPACE, teacher="other"), Preprocessing(image_side_px=32))
+    other.name = "newer fake"
+    with pytest.raises(TeacherIndexError) as refusal:
+        build_index(other, source, tmp_path / "index", SMALL)
+    assert str(refusal.value) == (
+        f"{tmp_path / 'index.partial'} holds an unfinished index of another plan (different space, preprocessing, "
+        "engine); finish that one with its own arguments, pass --restart to throw it away, or give another --out."
+    )
+    fewer = ImageSource(source.root, source.kind, source.ids[1:], source.items[1:])
+    with pytest.raises(TeacherIndexError, match="different images, ids_sha256"):
+        build_index(CountingEmbedder(), fewer, tmp_path / "index", SMALL)
+    index = build_index(other, source, tmp_path / "index", replace(SMALL, restart=True))
+    assert index.space.teacher == "other"
+    build_index(other, source, tmp_path / "undisturbed", SMALL)
+    assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
+def test_a_plan_that_cannot_be_read_is_another_one(source: ImageSource, tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.partial").mkdir()
+    (tmp_path / "index.partial" / "plan.json").write_text(text)
+    with pytest.raises(TeacherIndexError, match=r"another plan \(different all of it\)"):
+        build_index(CountingEmbedder(), source, tmp_path / "index", SMALL)
+
+
+def test_an_index_is_never_written_over(source: ImageSource, tmp_path: Path) -> None:
+    build_index(CountingEmbedder(), source, tmp_path / "index", SMALL)
+    before = contents(tmp_path / "index")
+    with pytest.raises(TeacherIndexError) as refusal:
+        build_index(CountingEmbedder(), source, tmp_path / "index", replace(SMALL, restart=True))
+    assert str(refusal.value) == (
+        f"{tmp_path / 'index'} is there already, and an index is never written over; remove it to build it again, "
+        "or give another --out."
+    )
+    assert contents(tmp_path / "index") == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TeacherIndexError, match="file is there already"):
+        build_index(CountingEmbedder(), source, tmp_path / "file", SMALL)
+
+
+def test_an_empty_folder_may_become_an_index(source: ImageSource, tmp_path: Path) -> None:
+    (tmp_path / "new" / "index").mkdir(parents=True)
+    assert len(build_index(CountingEmbedder(), source, tmp_path / "new" / "index", SMALL).ids) == 11
+
+
+def test_a_folder_of_somebody_else_is_left_alone(source: ImageSource, tmp_path: Path) -> None:
+    (tmp_path / "index.partial").mkdir()
+    (tmp_path / "index.partial" / "thesis.txt").write_text("mine")
+    with pytest.raises(TeacherIndexError, match=r"index\.partial is in the way, and it is no unfinished index"):
+        build_index(CountingEmbedder(), source, tmp_path / "index", replace(SMALL, restart=True))
+    assert (tmp_path / "index.partial" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_two_builders_do_not_meet(source: ImageSource, tmp_path: Path) -> None:
+    with sole_builder(tmp_path / "index.partial"):
+        with pytest.raises(TeacherIndexError, match=r"is being built by another process; wait for it, or give another"):
+            build_index(CountingEmbedder(), source, tmp_path / "index", SMALL)
+    build_index(CountingEmbedder(), source, tmp_path / "index", SMALL)
+
+
+def test_whitening_of_the_space_is_kept(source: ImageSource, tmp_path: Path) -> None:
+    whitening = Whitening(torch.zeros(12), torch.ones(8, 12))
+    embedder = FakeEmbedder(replace(SPACE, whitening_sha256=whitening.sha256), PREPROCESSING)
+    index = build_index(embedder, source, tmp_path / "index", replace(SMALL, whitening=whitening))
+    assert index.whitening is not None
+    assert index.whitening.sha256 == whitening.sha256
+    with pytest.raises(UsageError) as refusal:
+        build_index(embedder, source, tmp_path / "without", SMALL)
+    assert str(refusal.value) == (
+        f"`whitening` is none, but the embedder's space has {whitening.sha256[:8]}; give the one that the embedder "
+        "ends in."
+    )
+    with pytest.raises(UsageError, match="but the embedder's space has none"):
+        build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "too-much", IndexOptions(whitening))
+
+
+def test_shards_need_images() -> None:
+    with pytest.raises(UsageError, match="`shard_images` is 0; a shard holds at least one image"):
+        IndexOptions(shard_images=0)
