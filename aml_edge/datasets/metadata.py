@@ -72,4 +72,5 @@ def is_listable(name: str) -> bool:
 def stays_inside(name: str) -> bool:
     """Returns whether a listable name leads to a place inside the folder it is relative to, on any system."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and ".." not in parts and parts[0] != "/" and not set("\\:") & set(name) and is_listable(name)
+    leaves = not parts or ".." in parts or name.startswith("/") or "\\" in name or ":" in name
+    return not leaves and is_listable(name)

@@ -97,7 +97,7 @@ def read_sfm(path: Path, split: str = TRAIN) -> SfmDataset:
     record = content[split]
     where = f"{path}: {split}"
     if not isinstance(record, Mapping) or not set(_FIELDS) <= set(record):
-        raise DatasetError(f"{where}: it does not have {', '.join(_FIELDS)}; it is no training set of this layout.")
+        raise DatasetError(f"{where} does not have {', '.join(_FIELDS)}; it is no training set of this layout.")
     cids = names_of(record["cids"], f"{where}: cids", _is_cid)
     clusters = whole_numbers_of(record["cluster"], f"{where}: cluster")
     queries = rows_of(record["qidxs"], len(cids), f"{where}: qidxs")

@@ -1,0 +1,85 @@
+"""What a folder of images turns out to be."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aml_edge.datasets.image_source import ImageSource, ImageSourceKind, image_source
+from aml_edge.errors import DatasetError
+from aml_edge.image_loading import ImageItem
+
+Record = dict[str, Any]
+Write = Callable[[Record], Path]
+
+
+def test_a_revisited_data_set_stands_for_its_database(write_revisited: Write, revisited_record: Record) -> None:
+    root = write_revisited(revisited_record)
+    ids = tuple(f"jpg/{name}.jpg" for name in revisited_record["imlist"])
+    items = tuple(ImageItem(root / one) for one in ids)
+    assert image_source(root) == ImageSource(root, ImageSourceKind.REVISITED, ids, items)
+
+
+def test_an_sfm_data_set_stands_for_its_training_images(write_sfm: Write, sfm_record: Record) -> None:
+    root = write_sfm(sfm_record)
+    ids = tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
+    items = tuple(ImageItem(root / one) for one in ids)
+    assert image_source(root) == ImageSource(root, ImageSourceKind.SFM, ids, items)
+
+
+def test_another_folder_stands_for_every_image_below_it(write_revisited: Write, revisited_record: Record) -> None:
+    root = write_revisited(revisited_record) / "jpg"
+    ids = tuple(sorted(f"{name}.jpg" for name in (*revisited_record["imlist"], *revisited_record["qimlist"])))
+    items = tuple(ImageItem(root / one) for one in ids)
+    assert image_source(root) == ImageSource(root, ImageSourceKind.FOLDER, ids, items)
+
+
+def test_a_pickle_beside_images_makes_no_data_set(write_revisited: Write, revisited_record: Record) -> None:
+    root = write_revisited(revisited_record)
+    (root / "gnd_toy5.pkl").rename(root / "notes.pkl")
+    assert image_source(root).kind is ImageSourceKind.FOLDER
+
+
+def test_a_broken_data_set_is_not_taken_for_a_folder(
+    write_revisited: Write, revisited_record: Record, write_sfm: Write, sfm_record: Record
+) -> None:
+    root = write_revisited(revisited_record)
+    (root / "gnd_toy5.pkl").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"gnd_toy5\.pkl cannot be read as a pickle"):
+        image_source(root)
+    root = write_sfm(sfm_record)
+    (root / "toy-SfM.pkl").write_bytes(pickle.dumps({"val": sfm_record["val"]}))
+    with pytest.raises(DatasetError, match="has no split 'train'; it has: val"):
+        image_source(root)
+    (root / "toy-SfM.pkl").rename(root / "a.pkl")
+    (root / "b.pkl").touch()
+    with pytest.raises(DatasetError, match=r"does not hold ims/ and one NAME\.pkl"):
+        image_source(root)
+
+
+def test_a_folder_of_data_sets_is_refused(
+    tmp_path: Path, write_revisited: Write, revisited_record: Record, write_sfm: Write, sfm_record: Record
+) -> None:
+    """As `aml-edge data synth` writes them: OUT/train/NAME and OUT/test/NAME."""
+    for part, root in (("test", write_revisited(revisited_record)), ("train", write_sfm(sfm_record))):
+        (tmp_path / "out" / part).mkdir(parents=True)
+        root.rename(tmp_path / "out" / part / root.name)
+    with pytest.raises(DatasetError) as caught:
+        image_source(tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path / 'out'} holds data sets, not images; give one of them: "
+        f"{tmp_path / 'out' / 'test' / 'toy5'}, {tmp_path / 'out' / 'train' / 'toy-SfM'}."
+    )
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DatasetError) as caught:
+        image_source(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path} holds no image; files count by suffix: .avif, .bmp, ")
+    with pytest.raises(DatasetError, match="is no folder; give the folder that holds the images"):
+        image_source(tmp_path / "nothing")
