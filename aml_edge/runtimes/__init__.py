@@ -36,6 +36,7 @@ class Runtime:
         runs_here: whether this kind of machine can run it; an extra that is not installed is another matter.
         module: what it imports, so that a benchmark can keep the import out of the time that a file takes to load.
         simulates: it computes what another runtime would; its speed says nothing of that one's.
+        chooses_threads: it takes as many threads as it likes, so None is the only number that `open` takes.
     """
 
     name: str
@@ -44,13 +45,14 @@ class Runtime:
     runs_here: Callable[[], bool] = _everywhere
     module: str | None = None
     simulates: bool = False
+    chooses_threads: bool = False
 
 
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder, module="onnxruntime"),
     "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder, module="ai_edge_litert.interpreter"),
     "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder, module="tensorflow"),
-    "coreml": Runtime("coreml", (Format.COREML,), CoreMlEmbedder, on_mac, module="coremltools"),
+    "coreml": Runtime("coreml", (Format.COREML,), CoreMlEmbedder, on_mac, module="coremltools", chooses_threads=True),
     "mil": Runtime("mil", (Format.COREML,), MilEmbedder, module="torch", simulates=True),
 }
 
@@ -72,7 +74,8 @@ def open_artifact(artifact: Artifact, runtime: str | None = None, *, threads: in
         threads: of one inference; None for all cores.
 
     Raises:
-        UsageError: an unknown runtime, one that does not run this format, or no thread.
+        UsageError: an unknown runtime, one that does not run this format, no thread, or a number of threads for a
+            runtime that chooses it itself.
         MissingExtraError: the runtime is not installed.
         ArtifactError: the runtime cannot load the file.
     """

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
-from aml_edge.errors import ArtifactError, MissingExtraError, RuntimeUnavailableError
+from aml_edge.errors import ArtifactError, MissingExtraError, RuntimeUnavailableError, UsageError
 from aml_edge.native_output import output_discarded
 from aml_edge.preprocessing import Pixels
 from aml_edge.runtimes.fixed_input import embed_one_by_one
@@ -62,7 +62,8 @@ class CoreMlEmbedder:
         load: opens a package.
 
     Raises:
-        RuntimeUnavailableError: this is no Mac, or a number of threads is asked for.
+        UsageError: a number of threads is asked for.
+        RuntimeUnavailableError: this is no Mac.
         ArtifactError: Core ML cannot load the package.
     """
 
@@ -70,9 +71,7 @@ class CoreMlEmbedder:
         self, artifact: Artifact, threads: int | None = None, load: Callable[[Path], CoreMlModel] = load_model
     ) -> None:
         if threads is not None:
-            raise RuntimeUnavailableError(
-                f"`threads` is {threads}, but Core ML chooses its threads itself; leave it out."
-            )
+            raise UsageError(f"`threads` is {threads}, but Core ML chooses its threads itself; leave it out.")
         self.name = "coreml all units"
         self.space = artifact.manifest.space
         self.preprocessing = artifact.manifest.preprocessing
@@ -96,11 +95,14 @@ class CoreMlEmbedder:
     def _run(self, pixels: Pixels) -> Embeddings:
         assert self._model is not None
         try:
-            embeddings: Embeddings = self._model.predict({INPUT: Image.fromarray(pixels[0])})[OUTPUT]
+            outputs = self._model.predict({INPUT: Image.fromarray(pixels[0])})
         except Exception as problem:  # coremltools keeps what went wrong at loading until the first prediction
             raise self._refused(problem) from problem
+        if OUTPUT not in outputs:
+            raise self._refused(f"it gave '{', '.join(outputs)}' and no '{OUTPUT}'")
+        embeddings: Embeddings = outputs[OUTPUT]
         return embeddings
 
-    def _refused(self, problem: Exception) -> ArtifactError:
+    def _refused(self, problem: object) -> ArtifactError:
         reason = str(problem).partition("\n")[0] or type(problem).__name__
         return ArtifactError(f"{self._path} cannot be run by Core ML: {reason}")

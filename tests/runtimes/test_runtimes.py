@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -20,6 +21,27 @@ def test_names_are_keys() -> None:
 def test_defaults() -> None:
     assert default_runtime(Format.ONNX) == "onnxruntime"
     assert default_runtime(Format.TFLITE) == "litert"
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("darwin", "coreml"), ("linux", "mil"), ("win32", "mil")])
+def test_core_ml_is_evaluated_where_there_is_no_framework(
+    monkeypatch: pytest.MonkeyPatch, platform: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert default_runtime(Format.COREML) == expected
+
+
+def test_only_the_evaluator_simulates() -> None:
+    assert [name for name, runtime in RUNTIMES.items() if runtime.simulates] == ["mil"]
+
+
+def test_only_core_ml_chooses_its_threads() -> None:
+    assert [name for name, runtime in RUNTIMES.items() if runtime.chooses_threads] == ["coreml"]
+
+
+def test_importing_the_table_imports_no_runtime() -> None:
+    code = "import aml_edge.runtimes, sys; print([name for name in ('torch', 'coremltools') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_format_that_nothing_runs_here_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
