@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml_edge.formats.mil_values import Constant, ConstantError, WeightFiles, constant_of, dtype_of, shape_of
+from aml_edge.formats.mil_values import Constant, MilProgramError, WeightFiles, constant_of, dtype_of, shape_of
 from aml_edge.formats.mlpackage import damaged, load_model
 
 MAIN = "main"
@@ -95,15 +95,15 @@ def load_program(package: Path) -> MilProgram:
     weights = WeightFiles(package)
     try:
         inputs = tuple(_variable(entry) for entry in function.inputs)
-    except ConstantError as problem:
+    except MilProgramError as problem:
         raise damaged(package, f"an input is not as it should be: {problem}") from None
     operations: list[MilOperation] = []
     for message in block.operations:
         try:
             operations.append(_operation(message, weights))
-        except ConstantError as problem:
+        except MilProgramError as problem:
             names = ", ".join(output.name for output in message.outputs)
-            raise damaged(package, f"'{names}' ({message.type}) is not as it should be: {problem}") from None
+            raise damaged(package, f"{names!r} ({message.type!r}) is not as it should be: {problem}") from None
     return MilProgram(_images(model), inputs, tuple(operations), tuple(block.outputs))
 
 
@@ -116,6 +116,8 @@ def _images(model: Any) -> tuple[ImageInput, ...]:
 
 
 def _operation(message: Any, weights: WeightFiles) -> MilOperation:
+    if not message.type.isidentifier():
+        raise MilProgramError("its type is no name")
     attributes = {name: (constant_of(value, weights),) for name, value in message.attributes.items()}
     (name,) = attributes.pop(NAME, ("",))
     inputs = {

@@ -43,8 +43,8 @@ BLOB_SENTINEL = 0xDEADBEEF
 NUMBER_FIELDS = ("floats", "ints", "bools", "longInts", "doubles")
 
 
-class ConstantError(ValueError):
-    """A constant that is not what it says it is."""
+class MilProgramError(ValueError):
+    """Something in a program that is not what it says it is."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ def constant_of(value: Any, weights: WeightFiles) -> Constant:
     """Returns what a message `Value` says.
 
     Raises:
-        ConstantError: its dtype is not known, or its values are too few or too many.
+        MilProgramError: its dtype is not known, or its values are too few or too many.
         ArtifactError: its weight file may not be read.
     """
     dtype, shape = dtype_of(value.type), shape_of(value.type)
@@ -76,7 +76,7 @@ def constant_of(value: Any, weights: WeightFiles) -> Constant:
     if dtype == "string":
         texts = tensor.strings.values
         if shape or len(texts) != 1:
-            raise ConstantError(f"{len(texts)} texts of shape {shape}, where one is expected")
+            raise MilProgramError(f"{len(texts)} texts of shape {shape}, where one is expected")
         return str(texts[0])
     if tensor.HasField("bytes"):
         return _array(tensor.bytes.values, dtype, shape)
@@ -87,49 +87,50 @@ def constant_of(value: Any, weights: WeightFiles) -> Constant:
 
 
 def dtype_of(value_type: Any) -> str:
-    """Returns the name of the dtype of a message `ValueType`; raises `ConstantError` where it is no tensor."""
+    """Returns the name of the dtype of a message `ValueType`; raises `MilProgramError` where it is no tensor."""
     if not value_type.HasField("tensorType"):
-        raise ConstantError("it is no tensor")
+        raise MilProgramError("it is no tensor")
     number = value_type.tensorType.dataType
     return DTYPES.get(number, f"number {number}")
 
 
 def shape_of(value_type: Any) -> tuple[int, ...]:
-    """Returns the shape of a message `ValueType`; raises `ConstantError` where a size is not fixed."""
+    """Returns the shape of a message `ValueType`; raises `MilProgramError` where a size is not fixed."""
     dimensions = value_type.tensorType.dimensions
     if not all(dimension.HasField("constant") for dimension in dimensions):
-        raise ConstantError("a size of its shape is not fixed")
+        raise MilProgramError("a size of its shape is not fixed")
     return tuple(dimension.constant.size for dimension in dimensions)
 
 
 def _blob(content: bytearray, offset: int, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if offset + BLOB_HEADER.size > len(content):
-        raise ConstantError(f"it refers to byte {offset} of a weight file of {len(content)}")
+        raise MilProgramError(f"it refers to byte {offset} of a weight file of {len(content)}")
     sentinel, code, size, start = BLOB_HEADER.unpack_from(content, offset)
     if sentinel != BLOB_SENTINEL:
-        raise ConstantError(f"no values start at byte {offset} of the weight file")
+        raise MilProgramError(f"no values start at byte {offset} of the weight file")
     if BLOB_DTYPES.get(code) != dtype:
-        raise ConstantError(f"the weight file holds dtype number {code} for it, not {dtype}")
+        raise MilProgramError(f"the weight file holds dtype number {code} for it, not {dtype}")
     if start + size > len(content):
-        raise ConstantError(f"it refers to byte {start + size} of a weight file of {len(content)}")
+        raise MilProgramError(f"it refers to byte {start + size} of a weight file of {len(content)}")
     return _array(memoryview(content)[start : start + size], dtype, shape)
 
 
 def _bytes(numbers: Any, numpy_dtype: np.dtype[Any]) -> bytes:
     try:
-        return np.array(numbers, numpy_dtype).tobytes()
-    except OverflowError as problem:
-        raise ConstantError(str(problem)) from None
+        with np.errstate(over="ignore"):
+            return np.array(list(numbers), numpy_dtype).tobytes()
+    except (OverflowError, ValueError) as problem:
+        raise MilProgramError(str(problem)) from None
 
 
 def _array(content: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     numpy_dtype = _numpy_dtype(dtype)
     if len(content) != math.prod(shape) * numpy_dtype.itemsize:
-        raise ConstantError(f"{len(content)} bytes for {dtype} of shape {shape}")
+        raise MilProgramError(f"{len(content)} bytes for {dtype} of shape {shape}")
     return np.frombuffer(content, numpy_dtype).reshape(shape)
 
 
 def _numpy_dtype(dtype: str) -> np.dtype[Any]:
     if dtype not in NUMPY_DTYPES:
-        raise ConstantError(f"its dtype, {dtype}, is not known")
+        raise MilProgramError(f"its dtype, {dtype}, is not known")
     return NUMPY_DTYPES[dtype]

@@ -33,9 +33,9 @@ def load_model(package: Path) -> Any:
 def model_file(package: Path) -> Path:
     """Returns where a package's model file lies; raises `ArtifactError`."""
     try:
-        record = json.loads(_inside(package, package / MANIFEST).read_bytes())
+        record = json.loads(_inside(package, package / MANIFEST, MANIFEST).read_bytes())
         place = record["itemInfoEntries"][record["rootModelIdentifier"]]["path"]
-        return _inside(package, package / DATA_FOLDER / place)
+        return _inside(package, package / DATA_FOLDER / place, str(place))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(package, f"its {MANIFEST} does not say where the model is") from None
 
@@ -44,7 +44,7 @@ def weight_file(package: Path, name: str) -> Path:
     """Returns the file that a model names, e.g. ``"@model_path/weights/weight.bin"``; raises `ArtifactError`."""
     if not name.startswith(MODEL_FOLDER):
         raise damaged(package, f"its weights are in {name!r}, which is outside of it")
-    return _inside(package, model_file(package).parent / name.removeprefix(MODEL_FOLDER))
+    return _inside(package, model_file(package).parent / name.removeprefix(MODEL_FOLDER), name)
 
 
 def damaged(package: Path, problem: object) -> ArtifactError:
@@ -52,14 +52,14 @@ def damaged(package: Path, problem: object) -> ArtifactError:
     return ArtifactError(f"{package} is not a Core ML package that can be read: {problem}; export it again.")
 
 
-def _inside(package: Path, place: Path) -> Path:
+def _inside(package: Path, place: Path, name: str) -> Path:
     """Returns a file with all links followed; raises `ArtifactError` where it is missing or outside of the package."""
     try:
         file, root = place.resolve(strict=True), package.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
-        raise damaged(package, f"it lacks {place.relative_to(package)}") from None
+        raise damaged(package, f"it lacks {name!r}") from None
     if not file.is_relative_to(root):
-        raise damaged(package, f"{place.relative_to(package)} leads outside of it")
+        raise damaged(package, f"its {name!r} leads outside of it")
     if not file.is_file():
-        raise damaged(package, f"{place.relative_to(package)} is no file")
+        raise damaged(package, f"its {name!r} is no file")
     return file

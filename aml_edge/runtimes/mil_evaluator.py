@@ -86,7 +86,7 @@ class MilEvaluator:
                 results.pop(name, None)
         for name in self._outputs:
             if not isinstance(results.get(name, self._constants.get(name)), Tensor):
-                raise ArtifactError(f"{self._source} cannot be run: nothing makes its '{name}'; export it again.")
+                raise ArtifactError(f"{self._source} cannot be run: nothing makes its {name!r}; export it again.")
 
     def _tried(self, operation: MilOperation, results: Mapping[str, MilValue], device: str) -> dict[str, MilValue]:
         """Returns the results of an operation; raises `ArtifactError` where they are not what the program says."""
@@ -127,11 +127,11 @@ class MilEvaluator:
             return results[name]
         if name in self._constants:
             return self._constants[name]
-        raise MilArgumentError(f"it uses '{name}', which nothing before it makes")
+        raise MilArgumentError(f"it uses {name!r}, which nothing before it makes")
 
     def _refused(self, operation: MilOperation, reason: str) -> ArtifactError:
         return ArtifactError(
-            f"{self._source} cannot be run: its {operation.type} '{operation.name}': {reason}; export it again."
+            f"{self._source} cannot be run: its {operation.type} {operation.name!r}: {reason}; export it again."
         )
 
 
