@@ -64,6 +64,13 @@ class TeacherIndex:
         """Size of all its files."""
         return sum(part.stat().st_size for part in self.path.iterdir() if part.is_file())
 
+    @property
+    def space_before_whitening(self) -> EmbeddingSpace:
+        """The space of the teacher's own embeddings, which is the index's where it has no whitening."""
+        if self.whitening is None:
+            return self.space
+        return replace(self.space, dimension=self.whitening.projection.shape[1], whitening_sha256=None)
+
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Returns the row of each id; raises `TeacherIndexError` that names what the index does not hold."""
         missing = [one for one in ids if one not in self._rows]
@@ -90,7 +97,7 @@ class TeacherIndex:
         if self.whitening is None or space.fingerprint == self.space.fingerprint:
             require_same_space(space, self.space, left_name=name, right_name=f"the index {self.path}")
             return None
-        before = replace(self.space, dimension=self.whitening.projection.shape[1], whitening_sha256=None)
+        before = self.space_before_whitening
         require_same_space(space, before, left_name=name, right_name=f"the index {self.path} before its whitening")
         return self.whitening
 

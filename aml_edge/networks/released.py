@@ -1,4 +1,4 @@
-"""Students and teachers by name: what `--student` and `--teacher` take."""
+"""Students, teachers and whitenings by name: what `--student`, `--teacher` and `--whitening` take."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from aml_edge.networks.checkpoints import (
     TeacherCheckpoint,
     load_student,
     load_teacher,
+    recorded_weights_sha256,
     weights_sha256,
 )
+from aml_edge.networks.foreign import read_published_whitening
 from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
+from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.space import untrained_space
+from aml_edge.space import EmbeddingSpace, untrained_space
 
 UNTRAINED_SPEC = StudentSpec("efficientnet_b3", 2048)
 IMAGENET_PREFIX = "imagenet:"
 TEACHER_PREFIX = "gem:"
 STUDENT_PREFIX = "aml:"
 DEMO = "demo"
+RUNS = Path("runs")
 
 
 def resolve_teacher(name: str) -> TeacherCheckpoint:
@@ -51,13 +55,14 @@ def resolve_teacher(name: str) -> TeacherCheckpoint:
     return TeacherCheckpoint(teacher, f"{backbone}-gem-imagenet", _preprocessing(backbone))
 
 
-def resolve_student(name: str | None, *, runs: Path = Path("runs")) -> StudentCheckpoint:
+def resolve_student(name: str | None, *, runs: Path = RUNS, space: EmbeddingSpace | None = None) -> StudentCheckpoint:
     """Returns the student of a name, in evaluation mode.
 
     Args:
         name: a student's file, a folder that holds one, ``"demo"`` for the demo's run, the name of a run, or None for
             the newest run; without any run a seeded EfficientNet-B3 with random weights, which is not trained.
         runs: the folder of runs.
+        space: of the teacher that a published student was trained for, without whitening: its file does not say.
 
     Raises:
         UsageError: the name says nothing.
@@ -68,7 +73,7 @@ def resolve_student(name: str | None, *, runs: Path = Path("runs")) -> StudentCh
         return untrained_student(UNTRAINED_SPEC) if newest is None else load_student(newest)
     for path in (Path(name), runs / name):
         if path.is_file() or (path / STUDENT_FILE).is_file():
-            return load_student(path)
+            return load_student(path, space=space)
     _refuse_to_download("student", name, STUDENT_PREFIX)
     if name == DEMO:
         raise UsageError(
@@ -79,10 +84,53 @@ def resolve_student(name: str | None, *, runs: Path = Path("runs")) -> StudentCh
     )
 
 
+def resolve_whitening(name: str, teacher: TeacherCheckpoint) -> Whitening:
+    """Returns the whitening of a name, to follow a teacher.
+
+    Args:
+        name: one that came with the teacher, e.g. ``"retrieval-SfM-120k/ss"``, or a published file `{m, P}`.
+        teacher: whose embeddings it is for.
+
+    Raises:
+        UsageError: the name says nothing, or the whitening takes embeddings of another dimension.
+        CheckpointError, UnsafePickleError: the file is damaged, holds no whitening, or is hostile.
+    """
+    if name in teacher.whitenings:
+        whitening = teacher.whitenings[name]
+    elif Path(name).is_file():
+        whitening = read_published_whitening(Path(name))
+    else:
+        known = ", ".join(teacher.whitenings) or "none"
+        raise UsageError(
+            f"`whitening` is {name!r}; it must be a published whitening's file, or one that came with teacher "
+            f"'{teacher.name}': {known}."
+        )
+    takes = whitening.projection.shape[1]
+    if takes != teacher.teacher.dimension:
+        raise UsageError(
+            f"`whitening` is {name!r}, which takes {takes} values, but teacher '{teacher.name}' gives "
+            f"{teacher.teacher.dimension}; give one that was learned for this teacher."
+        )
+    return whitening
+
+
 def newest_student(runs: Path) -> Path | None:
     """Returns the run folder whose student was written last, or None where no run has one."""
     files = list(runs.glob(f"*/{STUDENT_FILE}"))
     return max(files, key=lambda file: (file.stat().st_mtime_ns, file)).parent if files else None
+
+
+def student_of_weights(sha256: str, *, runs: Path = RUNS) -> StudentCheckpoint | None:
+    """Returns the student of the run whose weights have that SHA-256, or None where no run has them.
+
+    What a run's record says is only where to look: the weights themselves are compared.
+    """
+    for file in sorted(runs.glob(f"*/{STUDENT_FILE}")):
+        if recorded_weights_sha256(file) == sha256:
+            checkpoint = load_student(file)
+            if checkpoint.weights_sha256 == sha256:
+                return checkpoint
+    return None
 
 
 def untrained_student(spec: StudentSpec, *, seed: int = 0) -> StudentCheckpoint:
