@@ -141,6 +141,7 @@ def measure_compatibility(
         ranking=measure_rank_agreement(student, artifact, index.embeddings),
         agreement=agreement_of(student, artifact),
         teacher=_teacher_agreement(student, artifact, index, images),
+        unreadable=images.unreadable,
     )
 
 

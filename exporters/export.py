@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aml_edge
@@ -13,6 +13,7 @@ from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.conversion_log import conversion_logged
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.verification import Verification
 from aml_edge.files import write_text_atomically, written_atomically
 from aml_edge.formats import FORMATS, OperatorCensus
 from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -75,6 +76,7 @@ class ExportReport:
         seconds: from checkpoint to file.
         census: operators, transposes left in the graph, dtypes of the weights.
         manifest: as it stands in the file.
+        verification: None where nothing was asked of the file.
     """
 
     path: Path
@@ -82,6 +84,11 @@ class ExportReport:
     seconds: float
     census: OperatorCensus
     manifest: Manifest
+    verification: Verification | None = None
+
+    def verified_by(self, verification: Verification) -> ExportReport:
+        """Returns the report with what verification said, and the manifest as it stands in the file since."""
+        return replace(self, manifest=verification.manifest, verification=verification)
 
 
 def report_of(artifact: Artifact, *, seconds: float) -> ExportReport:
@@ -110,6 +117,11 @@ def _space_of_file(
             )
         return checkpoint.space
     assert space is not None, "a whitening comes with the space of its index"
+    if checkpoint.space.whitening_sha256 is not None:
+        raise SpaceMismatchError(
+            f"student '{checkpoint.name}' lives in {checkpoint.space.describe()}, so its embeddings are whitened "
+            f"already; the whitening {whitening.sha256[:8]} must not follow. Export it without."
+        )
     if not space.same_teacher(checkpoint.space):
         raise SpaceMismatchError(
             f"student '{checkpoint.name}' lives in {checkpoint.space.describe()}, but the index in {space.describe()} "

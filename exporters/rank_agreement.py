@@ -89,7 +89,8 @@ def spearman(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
 def overlap(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Vector:
     """Returns (Q,) shares of the rows of (Q, K) that two rankings have in common."""
     shared = [len(np.intersect1d(ours, theirs)) for ours, theirs in zip(left, right, strict=True)]
-    return np.array(shared, np.float64) / left.shape[1]
+    shares: Vector = np.array(shared, np.float64) / left.shape[1]
+    return shares
 
 
 def _overlaps(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aml_edge.artifact import Artifact, Verdict
-from aml_edge.errors import ArtifactError, VerificationError
+from aml_edge.errors import ArtifactError, VerificationError, VerificationNotRunError
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.formats import write_manifest
 
@@ -53,3 +53,14 @@ def require_none_failed(judgements: Sequence[tuple[Path, Judgement]]) -> None:
     failed = [str(path) for path, judgement in judgements if judgement.verdict is Verdict.FAILED]
     if failed:
         raise VerificationError(f"{', '.join(failed)} failed verification, for the reasons above; do not ship it.")
+
+
+def require_all_verified(judgements: Sequence[tuple[Path, Judgement]]) -> None:
+    """Raises as `require_none_failed`, and `VerificationNotRunError` that names the files nothing was proven of."""
+    require_none_failed(judgements)
+    unproven = [str(path) for path, judgement in judgements if judgement.verdict is Verdict.NOT_RUN]
+    if unproven:
+        raise VerificationNotRunError(
+            f"{', '.join(unproven)}: not verified, for the reasons above, so nothing is known of it; "
+            "a file that was not verified has neither passed nor failed."
+        )

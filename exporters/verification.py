@@ -33,6 +33,7 @@ from aml_edge.space import require_same_space
 ROUNDING_RUNTIMES = {"mil"}
 """They round every step of a half-precision file themselves; the others compute some of it in single precision."""
 UNTRAINED = "untrained: the student has random weights, so the file is good for sizes and speeds only"
+NO_IMAGES = "no images were named, and pixels made up prove nothing; name real ones with --dataset or --images"
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ class Verifier:
     Args:
         checkpoint: the student.
         index: the teacher's.
-        images: real ones, from files.
+        images: real ones, from files; without them nothing can be proven.
 
     Raises:
         SpaceMismatchError: the student was trained for another teacher, dimension or whitening.
     """
 
-    def __init__(self, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages) -> None:
+    def __init__(self, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages | None) -> None:
         self._checkpoint, self._index, self._images = checkpoint, index, images
         name = f"student '{checkpoint.name}'"
         self._whitening = index.whitening_for(checkpoint.space, name=name) if checkpoint.trained else None
@@ -99,18 +100,26 @@ class Verifier:
         """
         options = options or VerificationOptions()
         manifest = artifact.manifest
-        if manifest.space.is_untrained or not self._checkpoint.trained:
+        if manifest.space.is_untrained:
             return leave_unverified(artifact)
         refuse_strangers(artifact, self._checkpoint, self._index)
+        if not self._checkpoint.trained:
+            return leave_unverified(artifact)
+        if self._images is None:
+            return leave_unverified(artifact, NO_IMAGES)
+        if not self._images.items:
+            return leave_unverified(artifact, f"no image of {self._images.source} can be read; name others")
         standard = TOLERANCES[manifest.format, manifest.precision]
         tolerances = standard.overridden(options.tolerances)
-        report = self._measure(artifact, options)
+        report = self._measure(artifact, self._images, options)
         judgement = judge(report, tolerances)
         manifest = recorded(artifact, judgement, _note(report, tolerances.differing(standard))).manifest
         return Verification(artifact.path, manifest, judgement, report, checks_of(report, tolerances))
 
-    def _measure(self, artifact: Artifact, options: VerificationOptions) -> CompatibilityReport:
-        manifest, images = artifact.manifest, self._images
+    def _measure(
+        self, artifact: Artifact, images: VerificationImages, options: VerificationOptions
+    ) -> CompatibilityReport:
+        manifest = artifact.manifest
         preprocessing = self._checkpoint.preprocessing
         student = self._student(preprocessing.fitted(manifest.preprocessing.fit, manifest.preprocessing.image_side_px))
         runtime = open_artifact(artifact, options.runtime)
@@ -121,18 +130,18 @@ class Verifier:
             half = None
             if manifest.precision is Precision.FP16:
                 rounds = (options.runtime or default_runtime(manifest.format)) in ROUNDING_RUNTIMES
-                half = self._measure_half(student, file if rounds else None, options.progress)
+                half = self._measure_half(images, student, file if rounds else None, options.progress)
         finally:
             runtime.close()
         census = FORMATS[manifest.format].take_census(artifact.path)
         return replace(report, precision=manifest.precision, half_precision=half, census=census)
 
     def _measure_half(
-        self, student: Embedder, evaluator: Embedder | None, progress: Progress
+        self, images: VerificationImages, student: Embedder, evaluator: Embedder | None, progress: Progress
     ) -> HalfPrecisionAgreement:
         network = DeployableStudent(self._checkpoint.student, self._checkpoint.preprocessing, self._whitening)
         rounding = evaluator or HalfPrecisionEmbedder(network, self._index.space, student.preprocessing)
-        return measure_half_precision(rounding, student, network, self._images.items, progress)
+        return measure_half_precision(rounding, student, network, images.items, progress)
 
     def _student(self, preprocessing: Preprocessing) -> Embedder:
         if preprocessing not in self._students:
@@ -160,12 +169,16 @@ def leave_unverified(artifact: Artifact, reason: str = UNTRAINED) -> Verificatio
     return Verification(artifact.path, recorded(artifact, judgement).manifest, judgement)
 
 
+def require_space_of(index: TeacherIndex, artifact: Artifact) -> None:
+    """Raises `SpaceMismatchError` unless the file lives in the index's space; both sides named."""
+    left_name, right_name = f"the file {artifact.path.name}", f"the index {index.path}"
+    require_same_space(artifact.manifest.space, index.space, left_name=left_name, right_name=right_name)
+
+
 def refuse_strangers(artifact: Artifact, checkpoint: StudentCheckpoint, index: TeacherIndex) -> None:
     """Raises `SpaceMismatchError` or `UsageError` unless file, student and index belong together; both sides named."""
+    require_space_of(index, artifact)
     manifest = artifact.manifest
-    require_same_space(
-        manifest.space, index.space, left_name=f"the file {artifact.path.name}", right_name=f"the index {index.path}"
-    )
     if manifest.weights_sha256 != checkpoint.weights_sha256:
         raise UsageError(
             f"the file {artifact.path.name} was made from student '{manifest.student}' "

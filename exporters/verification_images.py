@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from aml_edge.datasets.folder import list_images
+from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.errors import UsageError
 from aml_edge.exporters.agreement import evenly_spaced
-from aml_edge.image_loading import ImageItem
+from aml_edge.image_loading import ImageItem, UnreadableImage, load_each
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.progress import Progress, SilentProgress
 from aml_edge.ranking import QueryGroundTruth
 
 DEFAULT_MOST_IMAGES = 128
 """Beside the queries: enough for a first percentile, and some ten seconds of a phone-sized student."""
+
+WORKERS = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class VerificationImages:
         other_ids: what the teacher's index would call each of `others`.
         ground_truth: one a query, in rows of `database_ids`; empty where none is known.
         database_ids: the images that queries are evaluated against.
+        unreadable: (file, reason) of images that were left out because the caller said so.
     """
 
     source: str
@@ -35,6 +44,7 @@ class VerificationImages:
     other_ids: tuple[str, ...] = ()
     ground_truth: tuple[QueryGroundTruth, ...] = ()
     database_ids: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.other_ids) == len(self.others)
@@ -60,10 +70,39 @@ def images_of_dataset(dataset: RevisitedDataset, most_images: int = DEFAULT_MOST
 
 
 def images_of_folder(root: Path, most_images: int = DEFAULT_MOST_IMAGES) -> VerificationImages:
-    """Returns at most `most_images` evenly taken of the image files below a folder."""
-    ids = list_images(root)
-    taken = tuple(ids[row] for row in evenly_spaced(len(ids), _positive(most_images)))
-    return VerificationImages(source=str(root), others=tuple(ImageItem(root / one) for one in taken), other_ids=taken)
+    """Returns at most `most_images` evenly taken of the images that a folder stands for, with ids as an index has."""
+    source = image_source(root)
+    taken = evenly_spaced(len(source.ids), _positive(most_images))
+    return VerificationImages(
+        source=str(root),
+        others=tuple(source.items[row] for row in taken),
+        other_ids=tuple(source.ids[row] for row in taken),
+    )
+
+
+def without_unreadable(images: VerificationImages, progress: Progress | None = None) -> VerificationImages:
+    """Returns the images without those whose files cannot be read, which it names; every file is read for it."""
+    unreadable: dict[int, UnreadableImage] = {}
+    with (progress or SilentProgress()).task("reading images", len(images.items)) as task:
+        for result in load_each(images.items, Preprocessing(), workers=WORKERS):
+            if isinstance(result, UnreadableImage):
+                unreadable[result.place] = result
+            task.advance()
+    readable = [place for place in range(len(images.items)) if place not in unreadable]
+    queries = [place for place in readable if place < len(images.queries)]
+    others = [place - len(images.queries) for place in readable if place >= len(images.queries)]
+    return replace(
+        images,
+        queries=_taken(images.queries, queries),
+        ground_truth=_taken(images.ground_truth, queries),
+        others=_taken(images.others, others),
+        other_ids=_taken(images.other_ids, others),
+        unreadable=tuple((str(one.path), one.reason) for one in unreadable.values()),
+    )
+
+
+def _taken(values: Sequence[T], places: Sequence[int]) -> tuple[T, ...]:
+    return tuple(values[place] for place in places)
 
 
 def _positive(most_images: int) -> int:

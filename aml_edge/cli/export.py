@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,13 +15,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 
 from aml_edge.artifact import Format, Precision
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.cli.verification_options import ImageOptions
+from aml_edge.errors import UsageError
 from aml_edge.preprocessing import Fit
 
 if TYPE_CHECKING:
     from aml_edge.exporters.export import ExportReport
+    from aml_edge.exporters.export_spec import ExportSpec
+    from aml_edge.exporters.verification_images import VerificationImages
+    from aml_edge.index import TeacherIndex
+    from aml_edge.networks.checkpoints import StudentCheckpoint
 
 FEW_VALUES = 1000
 """A dtype with fewer stored values is shapes and axes, not weights."""
@@ -34,45 +44,116 @@ class FormatChoice(StrEnum):
     ALL = "all"
 
 
+@dataclass(frozen=True)
+class FileOptions:
+    """What file is asked for."""
+
+    format_choice: Annotated[FormatChoice, typer.Option("--format", help="The file format, or all of them.")]
+    precision: Annotated[Precision, typer.Option(help="What the weights are stored in.")] = Precision.FP32
+    image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None
+    fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = Fit.SQUASH
+
+    def specs(self, checkpoint: StudentCheckpoint) -> tuple[ExportSpec, ...]:
+        """Returns one spec a format; `MissingExtraError` where a converter is not installed, before any work."""
+        from aml_edge.exporters import EXPORTERS
+        from aml_edge.exporters.export_spec import ExportSpec
+
+        formats = tuple(Format) if self.format_choice is FormatChoice.ALL else (Format(self.format_choice),)
+        side = checkpoint.preprocessing.image_side_px if self.image_size is None else self.image_size
+        specs = tuple(ExportSpec(model_format, self.precision, side, self.fit) for model_format in formats)
+        for spec in specs:
+            EXPORTERS[spec.format].versions()
+        return specs
+
+
+@with_option_groups
 def export(
     *,
-    format_choice: Annotated[FormatChoice, typer.Option("--format", help="The file format, or all of them.")],
-    precision: Annotated[Precision, typer.Option(help="What the weights are stored in.")] = Precision.FP32,
-    image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None,
-    fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = Fit.SQUASH,
+    files: FileOptions,
     student: Annotated[str | None, typer.Option(help="A checkpoint, run or name; the newest run's.")] = None,
     index: Annotated[Path | None, typer.Option(help="The teacher's index; its whitening goes into the file.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("artifacts"),
+    images: ImageOptions,
     json_target: JsonOption = None,
 ) -> None:
-    """Write a student as a file for phones: raw pixels in, final embedding out."""
-    from aml_edge.exporters import EXPORTERS
-    from aml_edge.exporters.export import export_student, report_of
-    from aml_edge.exporters.export_spec import ExportSpec
+    """Write a student as a file for phones: raw pixels in, final embedding out.
+
+    With an index and images each file is verified at the end, as `aml-edge verify` does. Exit codes: 0 done; 3 a file
+    failed verification; 1 one was not run, or an error; 2 wrong usage.
+    """
+    from aml_edge.exporters.verdicts import require_all_verified
     from aml_edge.index import open_index
     from aml_edge.networks.released import resolve_student
 
     console = console_for(json_target)
-    checkpoint = resolve_student(student)
-    if not checkpoint.trained:
-        console.print(f"[yellow]{checkpoint.name} has random weights: its files are good for sizes and speeds only.[/]")
     teacher = None if index is None else open_index(index)
-    formats = tuple(Format) if format_choice is FormatChoice.ALL else (Format(format_choice),)
-    side = checkpoint.preprocessing.image_side_px if image_size is None else image_size
-    specs = [ExportSpec(model_format, precision, side, fit) for model_format in formats]
-    for spec in specs:
-        EXPORTERS[spec.format].versions()  # a missing extra is said before any work
+    checkpoint = resolve_student(student, space=None if teacher is None else teacher.space_before_whitening)
+    if not checkpoint.trained:
+        console.print(
+            f"[yellow]{escape(checkpoint.name)} has random weights: its files are good for sizes and speeds only.[/]"
+        )
+    specs = files.specs(checkpoint)
+    to_verify_on = _images(images, teacher, console)
+    reports = _export(checkpoint, specs, out, teacher, console)
+    if teacher is not None and to_verify_on is not None:
+        reports = _verify(reports, checkpoint, teacher, to_verify_on, console)
+    for report in reports:
+        _print_report(report, console)
+    if checkpoint.trained and to_verify_on is None:
+        paths = shlex.join(str(report.path) for report in reports)
+        console.print(
+            f"[yellow]not verified;[/] to do so: aml-edge verify {escape(paths)} "
+            f"--index {escape(shlex.quote(str(index or 'INDEX')))} --dataset DIR",
+            soft_wrap=True,
+        )
+    write_json(reports, json_target)
+    require_all_verified([(one.path, one.verification.judgement) for one in reports if one.verification is not None])
+
+
+def _images(options: ImageOptions, teacher: TeacherIndex | None, console: Console) -> VerificationImages | None:
+    """Returns the images to verify on, found before any work, or None where none were named."""
+    found = options.find(ConsoleProgress(console))
+    if found is not None and teacher is None:
+        given = "dataset" if options.dataset is not None else "images"
+        raise UsageError(f"`{given}` is given without `index`; a file is verified against an index: add --index.")
+    return found
+
+
+def _export(
+    checkpoint: StudentCheckpoint,
+    specs: Sequence[ExportSpec],
+    out: Path,
+    teacher: TeacherIndex | None,
+    console: Console,
+) -> list[ExportReport]:
+    from aml_edge.exporters.export import export_student, report_of
+
+    name = f"student '{checkpoint.name}'"
+    whitening = None if teacher is None else teacher.whitening_for(checkpoint.space, name=name)
+    space = None if teacher is None else teacher.space
     reports: list[ExportReport] = []
     with _unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(specs)) as task:
         for spec in specs:
             started = time.perf_counter()
-            whitening, space = (None, None) if teacher is None else (teacher.whitening, teacher.space)
             artifact = export_student(checkpoint, spec, out, whitening=whitening, space=space)
             reports.append(report_of(artifact, seconds=time.perf_counter() - started))
             task.advance(status=str(spec.format))
-    for report in reports:
-        _print_report(report, console)
-    write_json(reports, json_target)
+    return reports
+
+
+def _verify(
+    reports: Sequence[ExportReport],
+    checkpoint: StudentCheckpoint,
+    teacher: TeacherIndex,
+    images: VerificationImages,
+    console: Console,
+) -> list[ExportReport]:
+    from aml_edge.exporters.verification import VerificationOptions, Verifier
+    from aml_edge.formats import read_artifact
+
+    verifier = Verifier(checkpoint, teacher, images)
+    options = VerificationOptions(progress=ConsoleProgress(console))
+    return [report.verified_by(verifier.verify(read_artifact(report.path), options)) for report in reports]
 
 
 @contextmanager
@@ -86,6 +167,8 @@ def _unredirected(console: Console) -> Iterator[Console]:
 
 
 def _print_report(report: ExportReport, console: Console) -> None:
+    from aml_edge.exporters.verification_summary import summarise_verification
+
     census = report.census
     weights = ", ".join(
         f"{dtype} {count / 1e6:.2f} M" for dtype, count in census.weight_values.items() if count >= FEW_VALUES
@@ -96,3 +179,5 @@ def _print_report(report: ExportReport, console: Console) -> None:
         f"{census.transposes} transposes; weights {weights or 'none'}; {report.seconds:.1f} s",
         soft_wrap=True,
     )
+    if report.verification is not None:
+        console.print(Padding(summarise_verification(report.verification), (0, 0, 0, 2)))

@@ -23,7 +23,7 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     groups = {
         parameter.name: parameter.annotation
         for parameter in signature.parameters.values()
-        if is_dataclass(parameter.annotation)
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
     }
     parameters = [
         expanded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
+from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
@@ -31,12 +33,13 @@ app = typer.Typer()
 app.command()(export)
 
 
-@dataclass(frozen=True)
-class IndexStandIn:
-    """The two things that export asks of an index."""
+def index_of(space: EmbeddingSpace, whitening: Whitening | None) -> TeacherIndex:
+    return TeacherIndex(Path("an-index"), space, Preprocessing(), ("a.jpg",), np.zeros((1, 8), np.float32), whitening)
 
-    space: EmbeddingSpace
-    whitening: Whitening | None
+
+def resolving(students: Mapping[str | None, StudentCheckpoint]) -> Callable[..., StudentCheckpoint]:
+    """Returns a stand-in for `resolve_student` that knows a few names."""
+    return lambda name, *, space=None: students[name]
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch) -> StudentCheckpoint:
     student = Student(StudentSpec("mobilenetv2_035", 16)).eval()
     space = EmbeddingSpace("toy teacher", "a" * 64, 16)
     found = StudentCheckpoint(student, "mine", space, Preprocessing(image_side_px=96), trained=True)
-    monkeypatch.setattr("aml_edge.networks.released.resolve_student", {"mine": found}.__getitem__)
+    monkeypatch.setattr("aml_edge.networks.released.resolve_student", resolving({"mine": found}))
     return found
 
 
@@ -99,7 +102,7 @@ def test_whitening_of_the_index_goes_into_the_file(
 ) -> None:
     whitening = Whitening(torch.zeros(16), torch.eye(8, 16))
     space = replace(checkpoint.space, dimension=8, whitening_sha256=whitening.sha256)
-    monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): IndexStandIn(space, whitening)}.__getitem__)
+    monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): index_of(space, whitening)}.__getitem__)
     run("--format", "onnx", "--student", "mine", "--index", "an-index", "--out", str(tmp_path), "--image-size", "64")
     assert read_artifact(tmp_path / "mine-whitened-64px-squash-fp32.onnx").manifest.space == space
 
@@ -108,7 +111,7 @@ def test_an_untrained_student_is_said_to_be_one(
     checkpoint: StudentCheckpoint, specs: list[ExportSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untrained = replace(checkpoint, name="efficientnet_b3-untrained", trained=False)
-    monkeypatch.setattr("aml_edge.networks.released.resolve_student", {None: untrained}.__getitem__)
+    monkeypatch.setattr("aml_edge.networks.released.resolve_student", resolving({None: untrained}))
     result = run("--format", "onnx", "--image-size", "64", "--out", str(tmp_path))
     assert "efficientnet_b3-untrained has random weights: its files are good for sizes and speeds only" in result.output
     assert (tmp_path / "efficientnet_b3-untrained-64px-squash-fp32.onnx").exists()

@@ -1,0 +1,98 @@
+"""`aml-edge verify`: does this file still live in the teacher's space?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
+from aml_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from aml_edge.artifact import Artifact
+    from aml_edge.exporters.verification import Verifier
+    from aml_edge.exporters.verification_images import VerificationImages
+    from aml_edge.index import TeacherIndex
+    from aml_edge.networks.checkpoints import StudentCheckpoint
+
+
+@with_option_groups
+def verify(
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT…", help="Exported files.")],
+    *,
+    index: Annotated[Path, typer.Option(help="The teacher's index that queries will meet.")],
+    images: ImageOptions,
+    student: Annotated[str | None, typer.Option(help="What they were made from; the run with their weights.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="What runs them, e.g. tensorflow; the format's own.")] = None,
+    tolerances: ToleranceOptions,
+    json_target: JsonOption = None,
+) -> None:
+    """Prove that exported files stay in the teacher's space, and write the verdict into them.
+
+    Each file runs in its real runtime over real images and is compared with the student and with the teacher's index.
+
+    Exit codes: 0 all verified; 3 one failed; 1 one was not run (nothing is known of it, so a script must not take it
+    for a pass) or an error; 2 wrong usage.
+    """
+    from aml_edge.exporters.compatibility_tables import render_verification
+    from aml_edge.exporters.verdicts import require_all_verified
+    from aml_edge.exporters.verification import VerificationOptions, leave_unverified
+    from aml_edge.formats import read_artifact
+    from aml_edge.index import open_index
+
+    console = console_for(json_target)
+    progress = ConsoleProgress(console)
+    files = [read_artifact(path) for path in artifacts]
+    verifiers = _verifiers(files, student, open_index(index), images.find(progress))
+    options = VerificationOptions(runtime, asdict(tolerances), progress)
+    verifications = []
+    for file, verifier in zip(files, verifiers, strict=True):
+        verification = leave_unverified(file) if verifier is None else verifier.verify(file, options)
+        console.print(render_verification(verification), "")
+        verifications.append(verification)
+    write_json(verifications, json_target)
+    require_all_verified([(verification.path, verification.judgement) for verification in verifications])
+
+
+def _verifiers(
+    files: Sequence[Artifact], student: str | None, index: TeacherIndex, images: VerificationImages | None
+) -> list[Verifier | None]:
+    """Returns what verifies each file, one for files of the same student, None for files of an untrained one.
+
+    Files that do not belong to the index or to the student are refused here, before anything runs.
+    """
+    from aml_edge.exporters.verification import Verifier, refuse_strangers, require_space_of
+    from aml_edge.networks.released import resolve_student
+
+    trained = [file for file in files if not file.manifest.space.is_untrained]
+    for file in trained:
+        require_space_of(index, file)
+    named = None if student is None or not trained else resolve_student(student, space=index.space_before_whitening)
+    verifiers: dict[str, Verifier] = {}
+    for file in trained:
+        weights = file.manifest.weights_sha256
+        if weights not in verifiers:
+            checkpoint = named or _student_of(file)
+            refuse_strangers(file, checkpoint, index)
+            verifiers[weights] = Verifier(checkpoint, index, images)
+    return [None if file.manifest.space.is_untrained else verifiers[file.manifest.weights_sha256] for file in files]
+
+
+def _student_of(file: Artifact) -> StudentCheckpoint:
+    """Returns the student of the run that the file was made from."""
+    from aml_edge.networks.released import RUNS, student_of_weights
+
+    manifest = file.manifest
+    found = student_of_weights(manifest.weights_sha256)
+    if found is None:
+        raise UsageError(
+            f"the file {file.path.name} was made from student '{manifest.student}' (weights "
+            f"{manifest.weights_sha256[:8]}), which no run in {RUNS} has; name it with --student."
+        )
+    return found
