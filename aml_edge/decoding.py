@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -50,7 +51,12 @@ _TURNS = {
 }
 """EXIF's orientation → what makes the picture upright; 1 is upright."""
 
+_LYING = (5, 6, 7, 8)
+"""Orientations in which width and height are exchanged."""
+
 _LARGEST_16_BITS = 65535
+
+Taken = TypeVar("Taken")
 
 
 def read_upright_rgb(path: Path) -> Image.Image:
@@ -59,13 +65,25 @@ def read_upright_rgb(path: Path) -> Image.Image:
     Raises:
         ImageError: there is no such file, it is empty, truncated, no image, too large or too small.
     """
+    return _read(path, lambda image: _to_rgb(path, _upright(_decoded(image))))
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """Returns width and height of the picture in a file, upright, from its header; what follows is not read.
+
+    Raises:
+        ImageError: there is no such file, it is empty, no image, too large or too small.
+    """
+    return _read(path, _upright_size)
+
+
+def _read(path: Path, take: Callable[[Image.Image], Taken]) -> Taken:
     try:
         if os.stat(path).st_size == 0:
             raise ImageError(path, "the file is empty")
         with Image.open(path, formats=_formats()) as image:
             _require_size(path, image.width, image.height)
-            image.load()
-            return _to_rgb(path, _upright(image))
+            return take(image)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -90,14 +108,28 @@ def _require_size(path: Path, width: int, height: int) -> None:
         raise ImageError(path, f"it has {width}×{height} px, but an image has at least {SMALLEST_SIDE_PX} a side")
 
 
+def _decoded(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Returns the picture turned as EXIF says; asked after decoding, when Pillow has turned a TIFF by itself."""
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    lies = image.format != "TIFF" and _orientation(image) in _LYING  # a TIFF's size comes upright from Pillow
+    return (image.height, image.width) if lies else image.size
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # EXIF that cannot be parsed says nothing of orientation; viewers show such a picture as it is
         orientation = None
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from aml_edge.decoding import FORMATS, read_upright_rgb
+from aml_edge.decoding import FORMATS, read_upright_rgb, read_upright_size
 from aml_edge.errors import ImageError
 
 Array = npt.NDArray[np.generic]
@@ -85,6 +85,7 @@ def test_every_exif_orientation_is_turned_upright(
     exif[0x0112] = orientation
     Image.fromarray(stored).save(path, image_format, exif=exif, lossless=True)
     np.testing.assert_array_equal(read(path), upright)
+    assert read_upright_size(path) == (width, height)
 
 
 def test_exif_that_cannot_be_parsed_counts_as_upright(path: Path) -> None:
@@ -373,3 +374,18 @@ def test_a_file_that_may_not_be_read_is_named(path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("PIL.Image.open", forbidden)
     assert reason_of(path) == "Permission denied"
+
+
+def test_a_size_needs_the_header_only(path: Path) -> None:
+    whole = encoded(Image.new("RGB", (40, 30), (1, 2, 3)), "JPEG")
+    path.write_bytes(whole[:-20])
+    assert read_upright_size(path) == (40, 30)
+    assert "truncated" in reason_of(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", encoded(Image.new("RGB", (1, 50)), "PNG")])
+def test_a_size_is_refused_as_pixels_are(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ImageError) as caught:
+        read_upright_size(path)
+    assert caught.value.failures == ((path, reason_of(path)),)
