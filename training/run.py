@@ -80,6 +80,7 @@ def train_student(
     settings: TrainingSettings,
     run: Path,
     *,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TrainingReport:
     """Trains a student and writes it into the run folder after each epoch, named for the folder.
@@ -91,12 +92,13 @@ def train_student(
         start: what to start from; it is left as it is.
         training_set: images and their teacher embeddings.
         settings: how to train.
-        run: the run folder; made where it is missing. See `prepare_run`.
+        run: the run folder; made where it is missing.
+        overwrite: replace another run that is there.
         progress: where the work is announced.
 
     Raises:
         SpaceMismatchError: the student lives in another space than the teacher embeddings.
-        UsageError: there is no such loss, or the trunk has fewer stages than are to be frozen.
+        UsageError: there is no such loss, the trunk has fewer stages than are to be frozen, or `run` holds another run.
         TrainingError: the loss is not finite; the folder keeps the student of the last whole epoch.
         ImageBatchError: images cannot be read; all of them are listed.
     """
@@ -109,6 +111,7 @@ def train_student(
     student = copy.deepcopy(start.student).eval()
     freeze_stages(student.backbone, settings.frozen_stages)
     trained = replace(start, student=student, name=run.resolve().name, preprocessing=preprocessing, trained=True)
+    prepare_run(run, overwrite=overwrite)
     write_text_atomically(run / SETTINGS_FILE, json.dumps(settings.to_json(), indent=2) + "\n")
 
     started = time.perf_counter()

@@ -208,6 +208,22 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_another_run_is_replaced_only_if_told_to(
+    start: StudentCheckpoint, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, epochs=1, warm_start=False)
+    train_student(start, training_set, settings, tmp_path)
+    first = load_student(tmp_path).weights_sha256
+    with pytest.raises(UsageError, match="which holds another run"):
+        train_student(start, training_set, replace(settings, seed=1), tmp_path)
+    assert load_student(tmp_path).weights_sha256 == first
+    with pytest.raises(UsageError, match="`frozen_stages` is 20"):
+        train_student(start, training_set, replace(settings, frozen_stages=20), tmp_path, overwrite=True)
+    assert load_student(tmp_path).weights_sha256 == first
+    train_student(start, training_set, replace(settings, seed=1), tmp_path, overwrite=True)
+    assert load_student(tmp_path).weights_sha256 != first
+
+
 def test_a_folder_without_a_run_is_ready(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     prepare_run(tmp_path)
