@@ -1,0 +1,54 @@
+"""A benchmark as Markdown, for a README or an issue: every column and every circumstance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aml_edge.benchmarks import text_tables
+from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
+from aml_edge.benchmarks.text_tables import TextTable
+
+
+def format_markdown(report: BenchmarkReport) -> str:
+    """Returns the report as a Markdown text that ends in a newline."""
+    blocks = [block for group in report.groups for block in _group(group)]
+    blocks += [f"**{warning}**" for warning in text_tables.warnings(report)]
+    circumstances = (
+        *text_tables.machine_lines(report.environment),
+        text_tables.plan_line(report.plan, report.threads),
+        text_tables.load_line(report.load),
+        *(f"{name}: {sentence}" for name, sentence in text_tables.include_lines(report)),
+    )
+    blocks.append("\n".join(f"- {_escape(line)}" for line in circumstances))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _group(group: GroupReport) -> Iterator[str]:
+    yield f"### {_escape(text_tables.title(group))}"
+    yield _escape(text_tables.cost_line(group))
+    for note in group.notes:
+        yield _escape(note)
+    yield _table(text_tables.latency_table(group))
+    yield _table(text_tables.file_table(group))
+    found = text_tables.map_table(group)
+    if found is not None:
+        yield _escape(text_tables.map_line(group) or "")
+        yield _table(found)
+    for reason in text_tables.refusals(group):
+        yield _escape(reason)
+
+
+def _table(content: TextTable) -> str:
+    rule = ("---", *["---:"] * (len(content.header) - 1))
+    return "\n".join(_line(row) for row in (content.header, rule, *content.rows))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(_escape(cell) for cell in cells)} |"
+
+
+def _escape(text: str) -> str:
+    """Returns text whose characters mean themselves in Markdown, a table's included."""
+    for special in ("\\", "|", "_", "*", "<", "`"):
+        text = text.replace(special, "\\" + special)
+    return text.replace("\n", " ")

@@ -1,0 +1,114 @@
+"""Asymmetric mAP of a row: queries by the file or the student, the database by the teacher's index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from aml_edge.benchmarks.rows import Group, Row, simulator_of
+from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.embedder import Embedder, Embeddings
+from aml_edge.errors import UsageError
+from aml_edge.evaluation import evaluate_retrieval
+from aml_edge.index import TeacherIndex
+from aml_edge.preprocessing import Pixels
+from aml_edge.progress import Progress
+from aml_edge.runtimes import open_artifact
+from aml_edge.runtimes.torch_runtime import TorchEmbedder
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What queries are evaluated with: an index and a data set whose database it holds."""
+
+    index: TeacherIndex
+    dataset: RevisitedDataset
+
+
+@dataclass(frozen=True)
+class AsymmetricMap:
+    """Asymmetric mAP in the settings of the revisited protocol, in 0..1.
+
+    Args:
+        runtime: what embedded the queries, e.g. ``"litert cpu"``.
+        dataset: name of the data set.
+        queries: how many it has.
+        non_finite: queries whose embedding holds NaN or infinity; one of them is enough for no mAP.
+        easy, medium, hard: NaN where no query has a positive, or an embedding is not finite.
+    """
+
+    runtime: str
+    dataset: str
+    queries: int
+    non_finite: int
+    easy: float
+    medium: float
+    hard: float
+
+
+def measure_asymmetric_map(embedder: Embedder, truth: GroundTruth, progress: Progress, label: str) -> AsymmetricMap:
+    """Returns the mAP of an embedder's queries against the index.
+
+    Raises:
+        SpaceMismatchError: the embedder lives in another space than the index; both are named.
+        TeacherIndexError: the index lacks images of the data set.
+        ImageBatchError: images cannot be read; all of them are listed.
+    """
+    watched = _WatchedEmbedder(embedder)
+    easy = medium = hard = NAN
+    try:
+        report = evaluate_retrieval(watched, truth.index, truth.dataset, name=label, progress=progress)
+        easy, medium, hard = (setting.mean_average_precision for setting in (report.easy, report.medium, report.hard))
+    except UsageError:
+        if not watched.non_finite:
+            raise
+    queries = len(truth.dataset.query_items)
+    return AsymmetricMap(embedder.name, truth.dataset.name, queries, watched.non_finite, easy, medium, hard)
+
+
+class _WatchedEmbedder:
+    """An Embedder that hands on and counts embeddings that are not finite: they are a result here, not an error."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name, self.space, self.preprocessing = embedder.name, embedder.space, embedder.preprocessing
+        self.non_finite = 0
+        self._embedder = embedder
+
+    def embed(self, images: Sequence[Pixels]) -> Embeddings:
+        rows = self._embedder.embed(images)
+        self.non_finite += int(len(rows) - np.isfinite(rows).all(axis=1).sum())
+        return rows
+
+    def close(self) -> None:
+        self._embedder.close()
+
+
+def open_row(row: Row, group: Group, index: TeacherIndex, *, refused: bool) -> Embedder | None:
+    """Returns what embeds the queries of a row, or None where nothing here can.
+
+    The student is followed by the whitening of the index, where it has one that the student does not know.
+
+    Args:
+        row: the file or the student.
+        group: that the row belongs to.
+        index: what the queries are to be compared with.
+        refused: the row's runtime does not run here; a simulation of it may.
+    """
+    if row.artifact is not None:
+        simulator = simulator_of(row.artifact.manifest.format) if refused else None
+        if refused and simulator is None:
+            return None
+        return open_artifact(row.artifact, row.runtime if simulator is None else simulator.name)
+    checkpoint = group.checkpoint
+    if checkpoint is None or refused:
+        return None
+    whitening = index.whitening_for(checkpoint.space, name=f"student '{checkpoint.name}'")
+    network: nn.Module = checkpoint.student if whitening is None else nn.Sequential(checkpoint.student, whitening)
+    preprocessing = group.manifest.preprocessing
+    name = f"torch eager {row.device}"
+    return TorchEmbedder(network, space=index.space, preprocessing=preprocessing, name=name, device=row.device)

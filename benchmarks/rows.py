@@ -1,0 +1,155 @@
+"""What rows there are: the student in PyTorch, then each file in each runtime that can run it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aml_edge.artifact import Artifact, Format, Manifest
+from aml_edge.benchmarks.file_subject import FileSubject
+from aml_edge.benchmarks.student_subject import CPU, CUDA, StudentSubject, cuda_devices
+from aml_edge.benchmarks.subject import Subject
+from aml_edge.errors import UsageError
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.runtimes import RUNTIMES, Runtime
+
+PYTORCH = "PyTorch eager"
+TORCH = "torch"
+SIMULATED = "simulated: its speed says nothing of the runtime that it stands for"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one student that take the same pixels into the same space.
+
+    Args:
+        artifacts: at least one.
+        checkpoint: their student; None where it was not found.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    checkpoint: StudentCheckpoint | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The first file's; student, pixels and space are the same in all."""
+        return self.artifacts[0].manifest
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row to be measured.
+
+    Args:
+        label: names it within its group.
+        runtime: a name of `RUNTIMES`, or ``"torch"``.
+        device: ``"cpu"``, or an accelerator as PyTorch names it.
+        artifact: None for the student.
+        subjects: number of threads → what runs with them; None where the device decides.
+        not_run: why it cannot be timed, where that is known before.
+    """
+
+    label: str
+    runtime: str
+    device: str
+    artifact: Artifact | None
+    subjects: tuple[tuple[int | None, Subject], ...]
+    not_run: str | None = None
+
+
+def group_artifacts(artifacts: Sequence[Artifact]) -> tuple[tuple[Artifact, ...], ...]:
+    """Returns the artifacts by student, pixels and space, in the order in which each was first met."""
+    groups: dict[tuple[str, object, str], list[Artifact]] = {}
+    for artifact in artifacts:
+        manifest = artifact.manifest
+        key = (manifest.weights_sha256, manifest.preprocessing, manifest.space.fingerprint)
+        groups.setdefault(key, []).append(artifact)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def student_rows(group: Group, folder: Path, threads: Sequence[int]) -> tuple[Row, ...]:
+    """Returns the student's rows: the CPU's, which is the reference, then a GPU's where there is one.
+
+    Args:
+        group: with or without its student.
+        folder: holds the student's weights.
+        threads: numbers of threads, fewest first.
+    """
+    manifest = group.manifest
+    if group.checkpoint is None:
+        missing = (
+            f"student '{manifest.student}' (weights {manifest.weights_sha256[:8]}) was not found; "
+            "name it with --student to have its files timed beside it"
+        )
+        return (Row(PYTORCH, TORCH, CPU, None, (), missing),)
+    preprocessing = manifest.preprocessing
+    subjects = tuple((count, StudentSubject(folder, preprocessing, CPU, count)) for count in threads)
+    rows = [Row(PYTORCH, TORCH, CPU, None, subjects)]
+    if cuda_devices():
+        rows.append(
+            Row(f"{PYTORCH}, {CUDA}", TORCH, CUDA, None, ((None, StudentSubject(folder, preprocessing, CUDA, None)),))
+        )
+    return tuple(rows)
+
+
+def file_rows(artifacts: Sequence[Artifact], runtimes: Sequence[str], threads: Sequence[int]) -> tuple[Row, ...]:
+    """Returns the rows of the files of a group, labels unique.
+
+    Args:
+        artifacts: the files.
+        runtimes: names of `RUNTIMES`; empty for every one that is installed and runs here.
+        threads: numbers of threads, fewest first.
+    """
+    rows = [row for artifact in artifacts for row in _rows_of(artifact, runtimes, threads)]
+    same = Counter(row.label for row in rows)
+    return tuple(
+        replace(row, label=f"{row.label}, {row.artifact.path.name}") if same[row.label] > 1 and row.artifact else row
+        for row in rows
+    )
+
+
+def runtimes_for(model_format: Format, named: Sequence[str] = ()) -> tuple[Runtime, ...]:
+    """Returns the runtimes to run a format in: those named, or every one that is installed here and simulates nothing.
+
+    Where there is none of the latter, the first that could be elsewhere, so that the format has a row that says so.
+
+    Raises:
+        UsageError: a name that is none of `RUNTIMES`.
+    """
+    for name in named:
+        if name not in RUNTIMES:
+            raise UsageError(f"`runtime` is {name!r}; it must be one of {', '.join(RUNTIMES)}.")
+    fitting = [runtime for runtime in RUNTIMES.values() if model_format in runtime.formats]
+    if named:
+        return tuple(runtime for runtime in fitting if runtime.name in named)
+    real = [runtime for runtime in fitting if not runtime.simulates]
+    return tuple(runtime for runtime in real if runtime.runs_here() and _is_installed(runtime)) or tuple(real[:1])
+
+
+def simulator_of(model_format: Format) -> Runtime | None:
+    """Returns the first runtime that simulates the format on this machine, or None."""
+    fitting = (runtime for runtime in RUNTIMES.values() if model_format in runtime.formats and runtime.simulates)
+    return next((runtime for runtime in fitting if runtime.runs_here()), None)
+
+
+def _rows_of(artifact: Artifact, runtimes: Sequence[str], threads: Sequence[int]) -> Iterator[Row]:
+    manifest = artifact.manifest
+    for runtime in runtimes_for(manifest.format, runtimes):
+        counts = (None,) if runtime.chooses_threads else tuple(threads)
+        subjects = tuple((count, FileSubject(artifact, runtime.name, count)) for count in counts)
+        yield Row(
+            label=f"{manifest.format} {manifest.precision}, {runtime.name}",
+            runtime=runtime.name,
+            device=CPU,
+            artifact=artifact,
+            subjects=() if runtime.simulates else subjects,
+            not_run=SIMULATED if runtime.simulates else None,
+        )
+
+
+def _is_installed(runtime: Runtime) -> bool:
+    """Whether what a runtime imports can be found, without importing it."""
+    return runtime.module is None or importlib.util.find_spec(runtime.module.partition(".")[0]) is not None

@@ -1,0 +1,66 @@
+"""A benchmark on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from aml_edge.benchmarks import text_tables
+from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
+from aml_edge.benchmarks.text_tables import TextTable
+
+WIDE_COLUMNS = 100
+"""From here on the table of latencies has all its columns."""
+INDENT = (0, 0, 0, 3)
+
+
+def render_benchmark(report: BenchmarkReport, width: int) -> RenderableType:
+    """Returns what a person reads of a benchmark, in `width` columns, 80 at least."""
+    parts: list[RenderableType] = []
+    for group in report.groups:
+        parts += [*_group(group, brief=width < WIDE_COLUMNS), Text()]
+    return Group(*parts, *_circumstances(report))
+
+
+def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
+    yield Text(text_tables.title(group), "bold")
+    yield Text(text_tables.cost_line(group))
+    for note in group.notes:
+        yield Text(note, "yellow")
+    tables = [text_tables.latency_table(group, brief=brief), text_tables.file_table(group)]
+    for table in tables:
+        yield Text()
+        yield Padding(_table(table), INDENT)
+    found = text_tables.map_table(group)
+    if found is not None:
+        yield Text()
+        yield Padding(Text(text_tables.map_line(group) or ""), INDENT)
+        yield Padding(_table(found), INDENT)
+    for reason in text_tables.refusals(group):
+        yield Padding(Text(reason, "yellow"), INDENT)
+
+
+def _circumstances(report: BenchmarkReport) -> Iterator[RenderableType]:
+    for warning in text_tables.warnings(report):
+        yield Text(warning, "yellow")
+    for line in text_tables.machine_lines(report.environment):
+        yield Text(line)
+    yield Text(text_tables.plan_line(report.plan, report.threads))
+    yield Text(text_tables.load_line(report.load))
+    for name, sentence in text_tables.include_lines(report):
+        yield Text(f"{name}: {sentence}", "dim")
+
+
+def _table(content: TextTable) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    first, *others = content.header
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in content.rows:
+        table.add_row(*(Text(cell, "yellow" if cell == text_tables.NOT_RUN else "") for cell in row))
+    return table
