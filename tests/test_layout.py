@@ -21,7 +21,7 @@ CORE_ORDER = (
     ("networks",),
     ("runtimes", "runs"),
     ("index", "search", "bootstrap", "ranking"),
-    ("datasets", "index_shards"),
+    ("datasets", "index_shards", "querying"),
     ("index_building", "evaluation"),
 )
 HEAVY = {

@@ -1,0 +1,58 @@
+"""How well queries were answered, as tables: one line a setting for `eval`, one line a row for the demo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aml_edge.bootstrap import Interval
+    from aml_edge.evaluation import RetrievalRow
+
+NOTE = "mAP and mP in %, [95 % bootstrap over queries]"
+
+
+def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
+    """Returns every number of the rows, a line for each setting."""
+    table = _table("queries → database", "setting", "queries", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
+    for row in rows:
+        for place, (name, setting, interval) in enumerate(row.settings):
+            precisions = (setting.mean_precision_at_1, setting.mean_precision_at_5, setting.mean_precision_at_10)
+            table.add_row(
+                row.name if place == 0 else "",
+                name,
+                str(sum(not math.isnan(value) for value in setting.average_precisions)),
+                _percent(setting.mean_average_precision),
+                _range(interval),
+                *(_percent(value) for value in precisions),
+                end_section=name == "hard",
+            )
+    return table
+
+
+def summary_table(rows: Sequence[RetrievalRow]) -> Table:
+    """Returns mAP and its interval in the three settings, a line for each row."""
+    table = _table("queries → database", "easy", "medium", "hard")
+    for row in rows:
+        maps = (f"{_percent(one.mean_average_precision)} {_range(interval)}" for _, one, interval in row.settings)
+        table.add_row(row.name, *maps)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(caption=NOTE, caption_justify="left", caption_style="dim", header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in others:
+        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=True)
+    return table
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _range(interval: Interval | None) -> str:
+    return "–" if interval is None else f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -1,0 +1,101 @@
+"""`aml-edge search`: what a phone's query would find in the teacher's index."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from aml_edge.cli.console import JsonOption, console_for, write_json
+from aml_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from aml_edge.embedder import Embedder
+    from aml_edge.index import TeacherIndex
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """One answer: its rank from 1, its id in the index, and the cosine to the query."""
+
+    rank: int
+    id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one image found, nearest first."""
+
+    image: Path
+    found: tuple[FoundImage, ...]
+
+
+def search(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files, one query each.")],
+    *,
+    index: Annotated[Path, typer.Option(help="The teacher's index.")],
+    artifact: Annotated[Path | None, typer.Option(help="An exported file, as a phone would run it.")] = None,
+    student: Annotated[str | None, typer.Option(help="A checkpoint, run or name, instead of a file.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="What runs the file; its format's default.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many images to find.")] = 10,
+    json_target: JsonOption = None,
+) -> None:
+    """Find the images of a teacher's index that are nearest to a query."""
+    from aml_edge.index import open_index
+
+    console = console_for(json_target)
+    opened = open_index(index)
+    with closing(_open(opened, artifact, student, runtime)) as embedder:
+        answers = find(images, embedder, opened, k)
+    for answer in answers:
+        console.print(_table(answer))
+    write_json(answers, json_target)
+
+
+def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) -> tuple[Answer, ...]:
+    """Returns what each image finds; an image that cannot be read ends the search with an error that names it."""
+    from aml_edge.preprocessing import load_pixels
+    from aml_edge.search import top_k
+
+    queries = embedder.embed([load_pixels(image, embedder.preprocessing) for image in images])
+    result = top_k(queries, index.embeddings, k)
+    return tuple(
+        Answer(
+            image,
+            tuple(
+                FoundImage(rank, index.ids[row], similarity)
+                for rank, (row, similarity) in enumerate(zip(rows, similarities, strict=True), start=1)
+            ),
+        )
+        for image, rows, similarities in zip(images, result.rows.tolist(), result.similarities.tolist(), strict=True)
+    )
+
+
+def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None) -> Embedder:
+    from aml_edge.formats import read_artifact
+    from aml_edge.networks.released import resolve_student
+    from aml_edge.querying import artifact_queries, student_queries
+
+    if artifact is not None:
+        if student is not None:
+            raise UsageError("`artifact` and `student` are both given, but one of them embeds a query; give one.")
+        return artifact_queries(read_artifact(artifact), index, runtime=runtime)
+    if runtime is not None:
+        raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
+    return student_queries(resolve_student(student), index)
+
+
+def _table(answer: Answer) -> Table:
+    table = Table(title=escape(str(answer.image)), title_justify="left", title_style="bold", header_style="bold")
+    table.add_column("rank", justify="right")
+    table.add_column("image", overflow="fold")
+    table.add_column("cosine", justify="right")
+    for one in answer.found:
+        table.add_row(str(one.rank), escape(one.id), f"{one.similarity:.4f}")
+    return table
