@@ -1,0 +1,138 @@
+"""`aml-edge data`: make a data set that needs no download, or look at one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from aml_edge.datasets.inspection import DatasetDescription, Spread
+    from aml_edge.datasets.synthetic import SyntheticReport
+
+app = typer.Typer(help="Make a data set that needs no download, or look at one.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """The fields of `aml_edge.datasets.synthetic_spec.SyntheticSpec`, as options."""
+
+    name: Annotated[str, typer.Option(help="OUT/train/NAME and OUT/test/NAME are written.")] = "synth"
+    seed: Annotated[int, typer.Option(help="Another seed, other landmarks.")] = 0
+    image_side: Annotated[int, typer.Option(help="Longest side of an image, px.")] = 256
+    landmarks_train: Annotated[int, typer.Option(help="Landmarks to train on.")] = 48
+    landmarks_val: Annotated[int | None, typer.Option(help="To validate on; a sixth of those to train on.")] = None
+    views_train: Annotated[int, typer.Option(help="Images of each of these.")] = 18
+    landmarks_test: Annotated[int, typer.Option(help="Landmarks to test on; none is trained on.")] = 40
+    queries: Annotated[int, typer.Option(help="Queries of each test landmark.")] = 1
+    easy: Annotated[int, typer.Option(help="Easy views of each.")] = 4
+    hard: Annotated[int, typer.Option(help="Hard views of each.")] = 5
+    junk: Annotated[int, typer.Option(help="Views of each in which it cannot be recognised.")] = 2
+    distractors: Annotated[int, typer.Option(help="Images of other landmarks in the test set.")] = 120
+
+
+@app.command()
+@with_option_groups
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or an unfinished one.")],
+    *,
+    options: SyntheticOptions,
+    workers: Annotated[int | None, typer.Option(help="Processes; one for each processor.")] = None,
+    json_target: JsonOption = None,
+) -> None:
+    """Draw landmarks under many views, in the layouts of retrieval-SfM and of revisited Oxford."""
+    from aml_edge.datasets.synthetic import write_synthetic
+    from aml_edge.datasets.synthetic_spec import SyntheticSpec
+
+    console = console_for(json_target)
+    landmarks_val = options.landmarks_val
+    spec = SyntheticSpec(
+        name=options.name,
+        seed=options.seed,
+        image_side_px=options.image_side,
+        landmarks_train=options.landmarks_train,
+        landmarks_val=max(1, options.landmarks_train // 6) if landmarks_val is None else landmarks_val,
+        views_train=options.views_train,
+        landmarks_test=options.landmarks_test,
+        queries=options.queries,
+        easy=options.easy,
+        hard=options.hard,
+        junk=options.junk,
+        distractors=options.distractors,
+    )
+    processes = os.cpu_count() or 1 if workers is None else workers
+    report = write_synthetic(out, spec, progress=ConsoleProgress(console), workers=processes)
+    _print_synthetic(report, console)
+    write_json(report, json_target)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="A data set, a folder of data sets, or of images.")],
+    *,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, to find truncated ones.")] = False,
+    json_target: JsonOption = None,
+) -> None:
+    """Say what a data set holds, and what is wrong with it."""
+    from aml_edge.datasets.inspection import inspect
+
+    console = console_for(json_target)
+    descriptions = inspect(path, decode=decode, progress=ConsoleProgress(console))
+    for description in descriptions:
+        _print_description(description, console)
+    write_json(descriptions, json_target)
+
+
+def _print_synthetic(report: SyntheticReport, console: Console) -> None:
+    spec = report.spec
+    table = Table("", "landmarks", "images", "folder")
+    table.add_row("train", str(spec.landmarks_train), str(report.train_images), escape(str(report.train_root)))
+    table.add_row("val", str(spec.landmarks_val), str(report.val_images), escape(str(report.train_root)))
+    table.add_row("queries", str(spec.landmarks_test), str(report.queries), escape(str(report.test_root)))
+    table.add_row("database", str(spec.landmarks_test), str(report.database_images), escape(str(report.test_root)))
+    console.print(table)
+    old = report.train_images + report.val_images + report.queries + report.database_images - report.new_images
+    there = f", {old} were there" if old else ""
+    console.print(f"{report.new_images} images drawn in {report.seconds:.1f} s{there}")
+    console.print(f"a look at them: {escape(str(report.contact_sheet))}", soft_wrap=True)
+
+
+def _print_description(description: DatasetDescription, console: Console) -> None:
+    images = description.images
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("layout", str(description.kind))
+    table.add_row("images", f"{images.count}, {images.size_bytes / 1e6:.1f} MB")
+    if images.smallest and images.largest:
+        common = ", ".join(f"{width}×{height} ({count})" for (width, height), count in images.common)
+        smallest, largest = ("×".join(map(str, size)) for size in (images.smallest, images.largest))
+        table.add_row("sizes", f"{common}; from {smallest} to {largest} px")
+    if description.ground_truth:
+        truth = description.ground_truth
+        table.add_row("queries", str(truth.queries))
+        table.add_row("database", f"{truth.database}, of which {truth.distractors} answer no query")
+        for label, spread in (("easy", truth.easy), ("hard", truth.hard), ("junk", truth.junk)):
+            table.add_row(label, f"{_in_words(spread)} a query, {spread.total} in all")
+    for split in description.splits:
+        of_clusters = f"{split.images} images of {split.clusters} clusters ({_in_words(split.cluster_images)} each)"
+        table.add_row(split.split, f"{of_clusters}, {split.pairs} pairs")
+    console.print(f"[bold]{escape(description.name)}[/]  {escape(str(description.root))}", soft_wrap=True)
+    console.print(table)
+    for problem in description.problems:
+        console.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
+    if not description.problems:
+        console.print("nothing wrong was found")
+
+
+def _in_words(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return str(spread.least)
+    return f"{spread.least} to {spread.most} (median {spread.median:g})"
