@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +34,14 @@ def write_coreml(network: DeployableStudent, spec: ExportSpec, path: Path) -> No
     coremltools.convert(
         program,
         inputs=[coremltools.ImageType(name="image", shape=image.shape, color_layout=coremltools.colorlayout.RGB)],
-        outputs=[coremltools.TensorType(name="embedding")],
+        outputs=[coremltools.TensorType(name="embedding", dtype=np.float32)],
         convert_to="mlprogram",
         minimum_deployment_target=coremltools.target[TARGET],
         compute_precision=half if spec.precision is Precision.FP16 else single,
         skip_model_load=True,
         package_dir=str(path),
     )
-    _name_items_by_content(path / MANIFEST)
+    _name_items_by_place(path / MANIFEST)
 
 
 class _ChannelsFirst(nn.Module):
@@ -77,11 +78,11 @@ class _BeforeHead:
         return operation.name not in self._head
 
 
-def _name_items_by_content(manifest: Path) -> None:
+def _name_items_by_place(manifest: Path) -> None:
     """Replaces the random identifiers of a package's items, so that the same student gives the same bytes."""
     record = json.loads(manifest.read_text(encoding="utf-8"))
-    names = {item: str(uuid5(NAMESPACE_URL, entry["path"])) for item, entry in record["itemInfoEntries"].items()}
-    text = manifest.read_text(encoding="utf-8")
-    for random, fixed in names.items():
-        text = text.replace(random, fixed)
-    manifest.write_text(text, encoding="utf-8")
+    items = record["itemInfoEntries"]
+    names = {item: str(uuid5(NAMESPACE_URL, entry["path"])) for item, entry in items.items()}
+    record["itemInfoEntries"] = {names[item]: entry for item, entry in items.items()}
+    record["rootModelIdentifier"] = names[record["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(record, indent=4, sort_keys=True) + "\n", encoding="utf-8")
