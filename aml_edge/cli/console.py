@@ -105,8 +105,11 @@ class _PlainTask:
 
     def _line(self) -> None:
         elapsed = time.monotonic() - self._started
+        under_way = 0 < self._done < self._total
+        left = f", {elapsed / self._done * (self._total - self._done):.0f} s left" if under_way else ""
         status = f", {self._status}" if self._status else ""
-        self._console.print(f"{self._description}: {self._done}/{self._total}, {elapsed:.1f} s{status}", markup=False)
+        counts = f"{self._description}: {self._done}/{self._total}"
+        self._console.print(f"{counts}, {elapsed:.1f} s{left}{status}", markup=False)
 
 
 def _as_json(value: object) -> object:

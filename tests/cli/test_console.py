@@ -131,7 +131,10 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock: Callable[[floa
         for seconds in (1.0, 9.5, 1.0, 1.0):
             clock(seconds)
             task.advance(status="[loss] 0.5")
-    assert out.getvalue() == "embedding [a/b]: 2/4, 10.5 s, [loss] 0.5\nembedding [a/b]: 4/4, 12.5 s, [loss] 0.5\n"
+    assert out.getvalue().splitlines() == [
+        "embedding [a/b]: 2/4, 10.5 s, 10 s left, [loss] 0.5",
+        "embedding [a/b]: 4/4, 12.5 s, [loss] 0.5",
+    ]
 
 
 def test_a_task_that_fails_does_not_say_that_it_is_done(clock: Callable[[float], None]) -> None:
