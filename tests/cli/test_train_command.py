@@ -14,7 +14,6 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-import aml_edge.training.run
 from aml_edge.cli.train import SettingsOptions, train
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import FakeEmbedder
@@ -23,6 +22,7 @@ from aml_edge.index_building import build_index
 from aml_edge.networks.checkpoints import load_student
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
+from aml_edge.training.loop import training_steps
 from aml_edge.training.settings import TrainingSettings
 
 SPACE = EmbeddingSpace("block means", "b" * 64, 16)
@@ -92,9 +92,9 @@ def test_trains_into_the_run_folder(data: Path, index: Path, tmp_path: Path) -> 
 
 
 def test_json_on_standard_output_is_alone_there(data: Path, index: Path, tmp_path: Path) -> None:
-    done = invoke(
-        "--data", data, "--index", index, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--no-warm-start", "--json", "-"
-    )  # fmt: skip
+    run = tmp_path / "run"
+    quick = (*SMALL, "--epochs", 1, "--no-warm-start")
+    done = invoke("--data", data, "--index", index, "--out", run, *quick, "--json", "-")
     assert json.loads(done.stdout)["warm_start_seconds"] == 0
     assert "1 epoch of 8 images in " in done.stderr
     assert "warm start" not in done.stderr
@@ -160,10 +160,8 @@ def test_a_training_that_stops_says_what_is_left(
     kept: str,
     ending: BaseException,
 ) -> None:
-    steps = aml_edge.training.run.training_steps
-
     def stops(*arguments: Any) -> Any:
-        for record in steps(*arguments):
+        for record in training_steps(*arguments):
             if record.step > after:
                 raise ending
             yield record
