@@ -32,9 +32,7 @@ def write_rounded_onnx(source: Path, target: Path) -> None:
 
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
     graph = model.graph
-    types = {
-        value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)
-    }
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
     for node in graph.node:
         _require_known(node, types, source)
     for weight in graph.initializer:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 import aml_edge
+from aml_edge.cli import data, index
+from aml_edge.cli.bench import bench
+from aml_edge.cli.demo import demo
+from aml_edge.cli.eval import evaluate
+from aml_edge.cli.export import export
 from aml_edge.cli.failures import exit_with_error, say_interrupted
+from aml_edge.cli.search import search
+from aml_edge.cli.train import train
+from aml_edge.cli.verify import verify
 
 app = typer.Typer(
     name="aml-edge",
@@ -41,6 +50,18 @@ def _options(
 ) -> None:
     global _debug
     _debug = debug
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is an error of ours, or harmless
+
+
+app.command()(demo)
+app.add_typer(data.app, name="data")
+app.add_typer(index.app, name="index")
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(export)
+app.command()(verify)
+app.command()(bench)
+app.command()(search)
 
 
 def main() -> None:

@@ -52,6 +52,16 @@ def write_json(report: object, target: Path | None) -> None:
         write_text_atomically(target, text + "\n")
 
 
+@contextmanager
+def unredirected(console: Console) -> Iterator[Console]:
+    """Yields a console on the same terminal that still reaches it while a converter's output goes to a log."""
+    if not console.is_terminal:
+        yield console
+        return
+    with os.fdopen(os.dup(console.file.fileno()), "w") as terminal:
+        yield Console(file=terminal, highlight=False)
+
+
 class ConsoleProgress:
     """A Progress that draws a bar on a terminal and writes a plain line now and then in a log."""
 

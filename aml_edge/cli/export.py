@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from aml_edge.artifact import Format, Precision
-from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.verification_options import ImageOptions
 from aml_edge.errors import UsageError
@@ -132,7 +130,7 @@ def _export(
     whitening = None if teacher is None else teacher.whitening_for(checkpoint.space, name=name)
     space = None if teacher is None else teacher.space
     reports: list[ExportReport] = []
-    with _unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(specs)) as task:
+    with unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(specs)) as task:
         for spec in specs:
             started = time.perf_counter()
             artifact = export_student(checkpoint, spec, out, whitening=whitening, space=space)
@@ -154,16 +152,6 @@ def _verify(
     verifier = Verifier(checkpoint, teacher, images)
     options = VerificationOptions(progress=ConsoleProgress(console))
     return [report.verified_by(verifier.verify(read_artifact(report.path), options)) for report in reports]
-
-
-@contextmanager
-def _unredirected(console: Console) -> Iterator[Console]:
-    """Yields a console on the same terminal that still reaches it while a converter's output goes to a log."""
-    if not console.is_terminal:
-        yield console
-        return
-    with os.fdopen(os.dup(console.file.fileno()), "w") as terminal:
-        yield Console(file=terminal, highlight=False)
 
 
 def _print_report(report: ExportReport, console: Console) -> None:
