@@ -48,13 +48,10 @@ def tinted(pattern: Image.Image, colour: Colour, joint: Colour, contrast: float)
 
 
 def cut(rng: np.random.Generator, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Returns a random window of `size`, mirrored or not; a larger one than the image repeats its last pixels."""
+    """Returns a random window of `size`, which is at most the image's, mirrored or not."""
     width, height = size
-    x = int(rng.integers(0, max(image.width - width, 0) + 1))
-    y = int(rng.integers(0, max(image.height - height, 0) + 1))
-    window = image.crop((x, y, min(x + width, image.width), min(y + height, image.height)))
-    if window.size != size:
-        window = window.resize(size)
+    x, y = int(rng.integers(0, image.width - width + 1)), int(rng.integers(0, image.height - height + 1))
+    window = image.crop((x, y, x + width, y + height))
     return window.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else window
 
 

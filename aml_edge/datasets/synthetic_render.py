@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
@@ -32,6 +34,9 @@ HEIGHTS = {"people": 0.2, "vehicle": 0.17, "post": 0.5}
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, px."""
+
+Shade = Callable[[tuple[int, int]], Image.Image]
+"""Gives an RGBa picture of a size to multiply with."""
 
 
 def picture_size(image_side_px: int, *, portrait: bool) -> tuple[int, int]:
@@ -116,23 +121,24 @@ def _put_landmark(
         slope = roof_slope(camera, landmark)
         if slope:
             ImageDraw.Draw(image).polygon(slope, fill=scaled(landmark.roof, light.side))
-        _put_texture(image, landmark.side, side_plane(camera, landmark), light.side, None)
-    shadow = cut(rng, choice(rng, scenery.shadows), image.size) if light.shadow else None
-    _put_texture(image, landmark.front, front_plane(camera, landmark), light.front, shadow)
+        grey = round(255 * light.side)
+        _put_texture(
+            image,
+            landmark.side,
+            side_plane(camera, landmark),
+            lambda size: Image.new("RGBa", size, (grey, grey, grey, 255)),
+        )
+    shade = partial(cut, rng, choice(rng, scenery.shadows)) if light.shadow else None
+    _put_texture(image, landmark.front, front_plane(camera, landmark), shade)
 
 
-def _put_texture(
-    image: Image.Image, texture: Texture, plane: Homography, brightness: float, shadow: Image.Image | None
-) -> None:
+def _put_texture(image: Image.Image, texture: Texture, plane: Homography, shade: Shade | None) -> None:
     warped = warp(texture, plane, image.size)
-    if warped is None:
-        return
-    pixels = warped.pixels
-    if shadow is not None:
-        pixels = ImageChops.multiply(pixels, shadow.crop((0, 0, *pixels.size)))
-    grey = round(255 * brightness)
-    pixels = ImageChops.multiply(pixels, Image.new("RGBa", pixels.size, (grey, grey, grey, 255)))
-    image.paste(pixels, warped.corner, pixels)
+    if warped is not None:
+        pixels = warped.pixels
+        if shade is not None:
+            pixels = ImageChops.multiply(pixels, shade(pixels.size))
+        image.paste(pixels, warped.corner, pixels)
 
 
 def _put_sprites(

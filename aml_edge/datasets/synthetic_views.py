@@ -34,7 +34,7 @@ class Light:
     Args:
         gain, gamma, cast: see above; the cast is per channel.
         haze: share of light grey.
-        front, side: brightness of the two walls, 0 to 1.
+        side: brightness of the side walls, 0 to 1.
         shadow: whether a shadow falls on the front.
         grey: whether the colours are lost.
     """
@@ -43,7 +43,6 @@ class Light:
     gamma: float
     cast: tuple[float, float, float]
     haze: float
-    front: float
     side: float
     shadow: bool = False
     grey: bool = False
@@ -107,7 +106,6 @@ def _plain(rng: np.random.Generator, *, upright: bool) -> View:
         gamma=rng.uniform(0.88, 1.15),
         cast=_cast(rng, 0.05),
         haze=rng.uniform(0, 0.08),
-        front=rng.uniform(0.82, 1.0),
         side=rng.uniform(0.6, 1.0),
         shadow=rng.random() < 0.2,
     )
@@ -207,7 +205,8 @@ def _tiny(rng: np.random.Generator, view: View) -> View:
 
 
 def _buried(rng: np.random.Generator, view: View) -> View:
-    return replace(view, in_front=("tree",) * int(rng.integers(7, 10)), cover=rng.uniform(1.0, 1.3))
+    in_front = (*("tree",) * int(rng.integers(10, 13)), "vehicle", "vehicle")
+    return replace(view, in_front=in_front, cover=rng.uniform(1.1, 1.35))
 
 
 def _cut_off(rng: np.random.Generator, view: View) -> View:
@@ -220,7 +219,7 @@ def _cut_off(rng: np.random.Generator, view: View) -> View:
 
 def _hidden(rng: np.random.Generator, view: View) -> View:
     pose = replace(view.pose, yaw=0.0, share=rng.uniform(0.35, 0.6))
-    return replace(view, pose=pose, in_front=(), row=rng.uniform(0.9, 1.1))
+    return replace(view, pose=pose, in_front=(), row=rng.uniform(1.05, 1.25))
 
 
 MILD: tuple[Challenge, ...] = (_half_turned, _half_far, _half_covered, _other_light)
