@@ -66,12 +66,14 @@ def run_benchmark(
     Raises:
         UsageError: no runtime that was named runs any of the files.
         SpaceMismatchError: a file lives in another space than the index; both are named.
+        TeacherIndexError: the index lacks images of the data set.
         BenchmarkError: a process died while its row was timed.
     """
     planned = [file_rows(group.artifacts, settings.runtimes, settings.thread_counts) for group in groups]
     if not any(planned):
         raise UsageError(f"`runtime` is {', '.join(settings.runtimes)}, which runs none of the files; name another.")
     if settings.truth is not None:
+        settings.truth.index.rows_of(settings.truth.dataset.database_ids)
         for group in groups:
             _require_space_of_index(group.artifacts, settings.truth)
     watch, before = LoadWatch(), _cpu_seconds()

@@ -26,20 +26,18 @@ def take_turns(
     Args:
         workers: the rows.
         plan: how many rounds, and how long a turn.
-        progress: told of each turn, and of the time left as the plan and the rows' warm-up let expect it.
+        progress: told of each turn, and at first how long all will last, by plan and warm-up.
         seed: of the orders.
     """
     generator = np.random.default_rng(seed)
     keys = list(workers)
     taken: dict[Key, list[tuple[int, ...]]] = {key: [] for key in keys}
-    left = plan.rounds * expected_round_seconds(list(workers.values()), plan)
-    with progress.task("timing", plan.rounds * len(keys)) as task:
+    expected = plan.rounds * expected_round_seconds(list(workers.values()), plan)
+    with progress.task(f"timing, about {expected:.0f} s", plan.rounds * len(keys)) as task:
         for _ in range(plan.rounds):
             for place in generator.permutation(len(keys)):
-                key = keys[place]
-                taken[key].append(workers[key].take_turn(plan))
-                left -= expected_round_seconds([workers[key]], plan)
-                task.advance(status=f"about {max(0.0, left):.0f} s left")
+                taken[keys[place]].append(workers[keys[place]].take_turn(plan))
+                task.advance()
     return {key: tuple(turns) for key, turns in taken.items()}
 
 

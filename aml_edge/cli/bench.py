@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,52 +10,102 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
+from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import ExportError, UsageError
 from aml_edge.files import write_text_atomically
 
 if TYPE_CHECKING:
     from aml_edge.artifact import Artifact
     from aml_edge.benchmarks.retrieval import GroundTruth
+    from aml_edge.benchmarks.suite import BenchmarkSettings
     from aml_edge.networks.checkpoints import StudentCheckpoint
 
 ARTIFACTS = Path("artifacts")
 RUNS = Path("runs")
+_TIMES, _RETRIEVAL = "Times", "Asymmetric mAP"
 
 
+@dataclass(frozen=True)
+class TimeOptions:
+    """How times are taken."""
+
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(rich_help_panel=_TIMES, help="Of one inference; may be repeated; 1 and all cores."),
+    ] = None
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_TIMES, help="What runs the files; may be repeated; all that are installed."),
+    ] = None
+    quick: Annotated[
+        bool, typer.Option("--quick", rich_help_panel=_TIMES, help="Few calls: a look, not a measurement.")
+    ] = False
+
+    def settings(self, truth: GroundTruth | None) -> BenchmarkSettings:
+        """Returns how to measure."""
+        from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
+        from aml_edge.benchmarks.suite import BenchmarkSettings
+
+        plan = QUICK_PLAN if self.quick else LatencyPlan()
+        return BenchmarkSettings(plan, tuple(self.threads or ()), tuple(self.runtime or ()), truth)
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """What queries are evaluated with."""
+
+    index: Annotated[
+        Path | None, typer.Option(rich_help_panel=_RETRIEVAL, help="The teacher's index that queries will meet.")
+    ] = None
+    dataset: Annotated[
+        Path | None, typer.Option(rich_help_panel=_RETRIEVAL, help="A data set in the revisited layout.")
+    ] = None
+
+    def open(self) -> GroundTruth | None:
+        """Returns index and data set, or None where neither was named; `UsageError` where one of them was."""
+        if self.index is None and self.dataset is None:
+            return None
+        if self.index is None or self.dataset is None:
+            given, missing = ("--dataset", "--index") if self.index is None else ("--index", "--dataset")
+            raise UsageError(f"`{given}` is given without `{missing}`; mAP needs both, sizes and speeds need neither.")
+        from aml_edge.benchmarks.retrieval import GroundTruth
+        from aml_edge.datasets.revisited import load_revisited
+        from aml_edge.index import open_index
+
+        return GroundTruth(open_index(self.index), load_revisited(self.dataset))
+
+
+@with_option_groups
 def bench(
     artifacts: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="ARTIFACT", help="Files, or folders of them; none for those under artifacts/."),
+        typer.Argument(metavar="[ARTIFACT]…", help="Exported files, or folders of them; those under artifacts/."),
     ] = None,
     *,
-    student: Annotated[str | None, typer.Option(help="Only files of this student, and PyTorch beside them.")] = None,
-    index: Annotated[Path | None, typer.Option(help="The teacher's index, for asymmetric mAP.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="The data set to evaluate queries of.")] = None,
-    threads: Annotated[list[int] | None, typer.Option(help="Of one inference; may be repeated; 1 and all.")] = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="May be repeated; all that are installed.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A look in a few seconds, not a measurement.")] = False,
+    student: Annotated[str | None, typer.Option(help="Only files of this student; the run with their weights.")] = None,
+    times: TimeOptions,
+    retrieval: TruthOptions,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
     json_target: JsonOption = None,
 ) -> None:
-    """Measure sizes, latencies, memory and mAP of exported files, beside PyTorch eager."""
-    from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
+    """Measure what exported files cost here, and what they retrieve, beside PyTorch eager.
+
+    Named no file, and with none under artifacts/, it first exports the student in every format that is installed.
+    """
     from aml_edge.benchmarks.markdown import format_markdown
     from aml_edge.benchmarks.reference import find_student
     from aml_edge.benchmarks.rows import Group, group_artifacts
-    from aml_edge.benchmarks.suite import BenchmarkSettings, run_benchmark
+    from aml_edge.benchmarks.suite import run_benchmark
     from aml_edge.benchmarks.tables import render_benchmark
-    from aml_edge.networks.released import resolve_student
 
     console = console_for(json_target)
-    truth = _ground_truth(index, dataset)
-    plan = QUICK_PLAN if quick else LatencyPlan()
-    settings = BenchmarkSettings(plan, tuple(threads or ()), tuple(runtime or ()), truth)
-    checkpoint = None if student is None else resolve_student(student)
-    files = _files(artifacts, checkpoint, truth, console)
+    truth = retrieval.open()
+    settings = times.settings(truth)
+    checkpoint = _named_student(student, truth)
     groups = [
         Group(of_one_student, checkpoint or find_student(of_one_student[0].manifest, RUNS))
-        for of_one_student in group_artifacts(files)
+        for of_one_student in group_artifacts(_files(artifacts, checkpoint, truth, console))
     ]
     report = run_benchmark(groups, settings, ConsoleProgress(console))
     console.print(render_benchmark(report, console.width))
@@ -64,15 +114,12 @@ def bench(
         write_text_atomically(markdown, format_markdown(report))
 
 
-def _ground_truth(index: Path | None, dataset: Path | None) -> GroundTruth | None:
-    from aml_edge.benchmarks.retrieval import GroundTruth
-    from aml_edge.datasets.revisited import load_revisited
-    from aml_edge.index import open_index
+def _named_student(name: str | None, truth: GroundTruth | None) -> StudentCheckpoint | None:
+    from aml_edge.networks.released import resolve_student
 
-    if (index is None) != (dataset is None):
-        given, missing = ("--index", "--dataset") if dataset is None else ("--dataset", "--index")
-        raise UsageError(f"`{given}` is given without `{missing}`; mAP needs both, sizes and speeds need neither.")
-    return None if index is None or dataset is None else GroundTruth(open_index(index), load_revisited(dataset))
+    if name is None:
+        return None
+    return resolve_student(name, space=None if truth is None else truth.index.space_before_whitening)
 
 
 def _files(
@@ -89,7 +136,7 @@ def _files(
         return artifacts
     found = discover(ARTIFACTS, checkpoint, None if truth is None else truth.index.space)
     for sentence in found.left_out:
-        console.print(f"[yellow]left out:[/] {escape(sentence)}")
+        console.print(f"[yellow]left out:[/] {escape(sentence)}", soft_wrap=True)
     return found.artifacts or _exported(checkpoint, truth, console)
 
 
@@ -104,27 +151,25 @@ def _exported(
 
     checkpoint = checkpoint or resolve_student(None)
     formats = [model_format for model_format in EXPORTERS if is_installed(model_format)]
-    console.print(f"{ARTIFACTS}/ holds no file to measure, so '{escape(checkpoint.name)}' is exported first:")
+    names = ", ".join(formats)
+    console.print(f"{ARTIFACTS}/ holds no file to measure: '{escape(checkpoint.name)}' is exported first, to {names}.")
     if not checkpoint.trained:
-        console.print("[yellow]it has random weights: its files are good for sizes and speeds only.[/]")
+        console.print("[yellow]It has random weights: its files are good for sizes and speeds only.[/]")
     whitening, space = (None, None) if truth is None else (truth.index.whitening, truth.index.space)
+    side = checkpoint.preprocessing.image_side_px
     artifacts: list[Artifact] = []
-    failure: ExportError | None = None
-    for model_format in formats:
-        started = time.perf_counter()
-        console.print(f"  {model_format} …")
-        spec = ExportSpec(model_format, image_side_px=checkpoint.preprocessing.image_side_px)
-        try:
-            artifact = export_student(checkpoint, spec, ARTIFACTS, whitening=whitening, space=space)
-        except ExportError as error:
-            failure = error
-            console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
-            continue
-        artifacts.append(artifact)
-        seconds = time.perf_counter() - started
-        console.print(
-            f"  {escape(str(artifact.path))}, {artifact.size_bytes / 1e6:.2f} MB in {seconds:.1f} s", soft_wrap=True
-        )
-    if failure is not None and not artifacts:
-        raise failure
+    failures: list[ExportError] = []
+    with unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(formats)) as task:
+        for model_format in formats:
+            task.advance(0, status=model_format)
+            spec = ExportSpec(model_format, image_side_px=side)
+            try:
+                artifacts.append(export_student(checkpoint, spec, ARTIFACTS, whitening=whitening, space=space))
+            except ExportError as error:
+                failures.append(error)
+            task.advance(status=model_format)
+    if not artifacts:
+        raise failures[0]
+    for failure in failures:
+        console.print(f"[red]left out:[/] {escape(str(failure))}", soft_wrap=True)
     return tuple(artifacts)
