@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
 Embeddings = npt.NDArray[np.float32]

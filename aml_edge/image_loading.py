@@ -17,7 +17,8 @@ import numpy as np
 
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, ImageError, UsageError
-from aml_edge.preprocessing import Box, Pixels, Preprocessing, load_pixels
+from aml_edge.pixels import Box, Pixels, load_pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
 
 AHEAD_PER_WORKER = 2

@@ -50,7 +50,7 @@ from aml_edge.index_shards import (
     write_shard,
 )
 from aml_edge.networks.whitening import Whitening
-from aml_edge.preprocessing import Pixels
+from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
 
 IMAGES_AT_ONCE = 64

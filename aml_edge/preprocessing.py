@@ -1,33 +1,12 @@
-"""One definition of preprocessing for training, evaluation, export and phone.
-
-decode → EXIF orientation → RGB (`aml_edge.decoding`) → crop to box → resize with antialias and fit. What follows
-(scaling to [0, 1], mean and standard deviation) is `aml_edge.networks.normalisation`, which an exported file carries
-inside itself; so a phone does only what this module does.
-
-Resizing is Pillow's BILINEAR, without its `reducing_gap` shortcut: a triangle filter that is as wide as two pixels of
-the coarser of source and result, so that it averages where it reduces (antialias) and interpolates where it enlarges.
-Columns first, then rows, each rounded to 8 bits. Sizes are rounded to the nearest pixel, halves up, at least one.
-"""
+"""`Preprocessing`: the record of how an image becomes a network's input. `aml_edge.pixels` carries it out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from aml_edge.decoding import read_upright_rgb
-from aml_edge.errors import ImageError, UsageError
-
-Pixels = npt.NDArray[np.uint8]
-"""One image as a network takes it: (H, W, 3) uint8 RGB, already cropped and fitted."""
-
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in px of the upright image."""
+from aml_edge.errors import UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -95,74 +74,6 @@ class Preprocessing:
         except ValueError:
             raise UsageError(f"`fit` is {record['fit']!r}; it must be one of {', '.join(Fit)}.") from None
         return cls(side, fit, _triple(record["mean"]), _triple(record["std"]), colour_order)
-
-
-def load_pixels(path: Path, preprocessing: Preprocessing, box: Box | None = None) -> Pixels:
-    """Returns the picture in a file as a network takes it.
-
-    Args:
-        path: the file.
-        preprocessing: how to fit it.
-        box: what to cut out first. Its edges are rounded to whole pixels (halves to even, as Pillow does) and end where
-            the image ends. The native fit then reduces the cut-out as it would have reduced the whole image: its
-            longest side becomes the side × its longest side / the image's longest side.
-
-    Raises:
-        ImageError: the file cannot be read, or the box holds nothing of it; the message names the file.
-    """
-    image = read_upright_rgb(path)
-    part = image if box is None else image.crop(_box_within(image, box, path))
-    return np.array(_fit(part, preprocessing, whole_longest_px=max(image.size)))
-
-
-def fit_image(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Returns (H, W, 3) uint8 pixels of a whole image fitted as `load_pixels` does.
-
-    Raises:
-        UsageError: the array has another shape or type, or no pixel.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UsageError(
-            f"`image` is {image.dtype} of shape {image.shape}; it must be uint8 of (H, W, 3), H and W > 0."
-        )
-    whole = Image.fromarray(image)
-    return np.array(_fit(whole, preprocessing, whole_longest_px=max(whole.size)))
-
-
-def _box_within(image: Image.Image, box: Box, path: Path) -> tuple[int, int, int, int]:
-    if not np.isfinite(box).all():
-        raise ImageError(path, f"its box {tuple(box)} is not of four finite numbers")
-    left, top, right, bottom = (round(edge) for edge in box)
-    within = (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom))
-    if within[0] >= within[2] or within[1] >= within[3]:
-        raise ImageError(path, f"its box {tuple(box)} holds no pixel of {image.width}×{image.height}")
-    return within
-
-
-def _fit(image: Image.Image, preprocessing: Preprocessing, *, whole_longest_px: int) -> Image.Image:
-    side = preprocessing.image_side_px
-    match preprocessing.fit:
-        case Fit.NATIVE:
-            return _resized(image, side, whole_longest_px) if whole_longest_px > side else image
-        case Fit.SQUASH:
-            return image.resize((side, side), Image.Resampling.BILINEAR)
-        case Fit.LETTERBOX:
-            inner = _resized(image, side, max(image.size))
-            colour = tuple(round(255 * value) for value in preprocessing.mean)
-            square = Image.new("RGB", (side, side), colour)
-            square.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
-            return square
-        case Fit.CENTER_CROP:
-            cut = min(image.size)
-            left, top = (image.width - cut) // 2, (image.height - cut) // 2
-            middle = image.crop((left, top, left + cut, top + cut))
-            return middle.resize((side, side), Image.Resampling.BILINEAR)
-
-
-def _resized(image: Image.Image, numerator: int, denominator: int) -> Image.Image:
-    """Returns the image with both sides multiplied by a fraction."""
-    width, height = (max(1, (2 * size * numerator + denominator) // (2 * denominator)) for size in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _triple(value: object) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.evaluation import evaluate_retrieval
 from aml_edge.index import TeacherIndex
-from aml_edge.preprocessing import Pixels
+from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress
 from aml_edge.runtimes import open_artifact
 from aml_edge.runtimes.torch_runtime import TorchEmbedder

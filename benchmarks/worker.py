@@ -16,7 +16,8 @@ from aml_edge.benchmarks.latency import NS_PER_MS, NS_PER_SECOND, Clock, Latency
 from aml_edge.benchmarks.memory import forget_peak, peak_resident_bytes, resident_bytes
 from aml_edge.benchmarks.subject import Subject
 from aml_edge.embedder import Embedder, Embeddings
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 
 BATCH_PLAN = LatencyPlan(warm_up_runs=1, warm_up_seconds=0.0, rounds=1, turn_runs=3, turn_seconds=1.0)
 

@@ -19,7 +19,8 @@ from torch.utils import _pytree as pytree
 
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.deployable import DeployableStudent
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.runtimes.fixed_input import embed_one_by_one, require_fitted
 from aml_edge.runtimes.half_rounding import LARGEST_HALF, rounded_to_half
 from aml_edge.space import EmbeddingSpace

@@ -10,7 +10,7 @@ from aml_edge.exporters.agreement import EmbeddingAgreement, agreement_of, evenl
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.half_precision import HeadRange, record_head_range
 from aml_edge.image_loading import ImageItem, embed_items
-from aml_edge.preprocessing import load_pixels
+from aml_edge.pixels import load_pixels
 from aml_edge.progress import Progress
 
 MOST_IMAGES = 48

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aml_edge.embedder import Embedder, Embeddings
-from aml_edge.preprocessing import Pixels
+from aml_edge.pixels import Pixels
 
 
 class RememberingEmbedder:

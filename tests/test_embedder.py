@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aml_edge.embedder import Embedder, FakeEmbedder
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
 SPACE = EmbeddingSpace("toy teacher", "a" * 64, 32)

@@ -26,7 +26,8 @@ from aml_edge.image_loading import (
     load_each,
     load_many,
 )
-from aml_edge.preprocessing import Box, Fit, Pixels, Preprocessing
+from aml_edge.pixels import Box, Pixels
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 

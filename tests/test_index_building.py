@@ -25,7 +25,8 @@ from aml_edge.index import open_index
 from aml_edge.index_building import IndexOptions, build_index
 from aml_edge.index_shards import sole_builder
 from aml_edge.networks.whitening import Whitening
-from aml_edge.preprocessing import Pixels, Preprocessing, load_pixels
+from aml_edge.pixels import Pixels, load_pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from aml_edge.image_loading import ImageItem, load_many
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 
 LOADING_WORKERS = 2
 

@@ -60,7 +60,7 @@ def search(
 
 def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) -> tuple[Answer, ...]:
     """Returns what each image finds; an image that cannot be read ends the search with an error that names it."""
-    from aml_edge.preprocessing import load_pixels
+    from aml_edge.pixels import load_pixels
     from aml_edge.search import top_k
 
     queries = embedder.embed([load_pixels(image, embedder.preprocessing) for image in images])

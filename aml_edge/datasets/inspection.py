@@ -14,7 +14,7 @@ from aml_edge.datasets.sfm import TRAIN, SfmDataset, read_sfm, sfm_files
 from aml_edge.decoding import read_upright_rgb, read_upright_size
 from aml_edge.errors import DatasetError, ImageError
 from aml_edge.image_loading import ImageItem
-from aml_edge.preprocessing import Box
+from aml_edge.pixels import Box
 from aml_edge.progress import Progress, SilentProgress
 
 VALIDATION = "val"

@@ -16,7 +16,7 @@ from aml_edge.datasets.image_files import require_files
 from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, stays_inside, values_of
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
-from aml_edge.preprocessing import Box
+from aml_edge.pixels import Box
 from aml_edge.ranking import QueryGroundTruth
 from aml_edge.safe_pickle import read_pickle
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
-from aml_edge.preprocessing import Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 
 
 def embed_one_by_one(
@@ -42,7 +43,7 @@ def require_fitted(image: Pixels, preprocessing: Preprocessing) -> None:
     if image.shape != (side, side, 3) or image.dtype != np.uint8:
         raise UsageError(
             f"`images` holds one of shape {image.shape} and {image.dtype}, but the file takes "
-            f"({side}, {side}, 3) uint8; use aml_edge.preprocessing.fit_image with the embedder's preprocessing."
+            f"({side}, {side}, 3) uint8; use aml_edge.pixels.fit_image with the embedder's preprocessing."
         )
 
 

@@ -12,7 +12,7 @@ from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError
 from aml_edge.formats.mil_program import MilProgram, load_program
-from aml_edge.preprocessing import Pixels
+from aml_edge.pixels import Pixels
 from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
 
 

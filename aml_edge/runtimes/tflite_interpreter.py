@@ -9,7 +9,7 @@ from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError
 from aml_edge.native_output import output_discarded
-from aml_edge.preprocessing import Pixels
+from aml_edge.pixels import Pixels
 from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
 
 

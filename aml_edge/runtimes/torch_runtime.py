@@ -13,7 +13,8 @@ from torch import nn
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import RuntimeUnavailableError, UsageError
 from aml_edge.networks.normalisation import Normalise
-from aml_edge.preprocessing import Fit, Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.runtimes.torch_threads import torch_threads
 from aml_edge.space import EmbeddingSpace
 
@@ -109,7 +110,7 @@ class TorchEmbedder:
             wanted = "(H, W, 3)" if fit is Fit.NATIVE else f"({side}, {side}, 3)"
             raise UsageError(
                 f"`images` holds one of shape {image.shape} and {image.dtype}, but the network takes {wanted} uint8; "
-                "use aml_edge.preprocessing.fit_image with the embedder's preprocessing."
+                "use aml_edge.pixels.fit_image with the embedder's preprocessing."
             )
 
 

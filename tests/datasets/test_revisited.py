@@ -14,7 +14,8 @@ import pytest
 from aml_edge.datasets.revisited import RevisitedDataset, load_revisited, read_revisited
 from aml_edge.errors import DatasetError, UnsafePickleError
 from aml_edge.image_loading import ImageItem
-from aml_edge.preprocessing import Preprocessing, load_pixels
+from aml_edge.pixels import load_pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.ranking import QueryGroundTruth
 
 Record = dict[str, Any]

@@ -13,7 +13,8 @@ import pytest
 from aml_edge.datasets.sfm import SfmDataset, load_sfm, read_sfm
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
-from aml_edge.preprocessing import Preprocessing, load_pixels
+from aml_edge.pixels import load_pixels
+from aml_edge.preprocessing import Preprocessing
 
 Record = dict[str, dict[str, Any]]
 Write = Callable[[Record], Path]

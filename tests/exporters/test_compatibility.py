@@ -23,7 +23,8 @@ from aml_edge.exporters.tolerances import FULL_PRECISION
 from aml_edge.exporters.verification_images import VerificationImages, images_of_folder
 from aml_edge.image_loading import ImageItem, embed_items
 from aml_edge.index import TeacherIndex
-from aml_edge.preprocessing import Fit, Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.ranking import QueryGroundTruth
 from aml_edge.space import EmbeddingSpace
 

@@ -10,7 +10,8 @@ import pytest
 
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.exporters.remembering import RememberingEmbedder, digest
-from aml_edge.preprocessing import Fit, Pixels, Preprocessing
+from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
 
 SPACE = EmbeddingSpace("toy teacher", "a" * 64, 8)

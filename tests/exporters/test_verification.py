@@ -27,7 +27,8 @@ from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.pooling import gem, l2_normalise
 from aml_edge.networks.whitening import Whitening
-from aml_edge.preprocessing import Fit, Pixels, load_pixels
+from aml_edge.pixels import Pixels, load_pixels
+from aml_edge.preprocessing import Fit
 from aml_edge.runtimes.torch_runtime import TorchEmbedder
 from aml_edge.space import EmbeddingSpace, untrained_space
 

@@ -44,7 +44,7 @@ def test_no_image_gives_no_row(onnx_artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 39, 3), (40, 40), (40, 40, 4), (1, 40, 40, 3)])
 def test_an_image_of_another_shape_is_refused(onnx_artifact: Artifact, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"takes \(40, 40, 3\) uint8; use aml_edge.preprocessing.fit_image"):
+    with pytest.raises(UsageError, match=r"takes \(40, 40, 3\) uint8; use aml_edge.pixels.fit_image"):
         OnnxEmbedder(onnx_artifact).embed([np.zeros(shape, np.uint8)])
 
 

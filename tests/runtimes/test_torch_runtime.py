@@ -159,7 +159,7 @@ def test_no_thread_is_refused(threads: int) -> None:
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (1, 8, 8, 3), (0, 8, 3)])
 def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"takes \(H, W, 3\) uint8; use aml_edge.preprocessing.fit_image"):
+    with pytest.raises(UsageError, match=r"takes \(H, W, 3\) uint8; use aml_edge.pixels.fit_image"):
         embedder_of(ChannelMeans()).embed([np.zeros(shape, np.uint8)])
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aml_edge.errors import ImageError, UsageError
-from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Box, Fit, Pixels, Preprocessing, fit_image, load_pixels
+from aml_edge.pixels import Box, Pixels, fit_image, load_pixels
+from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 NATIVE_SIDE, SQUARE_SIDE = 96, 48
