@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from math import isfinite
 
 from aml_edge.errors import UsageError
 
@@ -49,6 +50,9 @@ class Preprocessing:
             raise UsageError(f"`image_side_px` is {self.image_side_px}; an image has at least one pixel.")
         if self.colour_order != "RGB":
             raise UsageError(f"`colour_order` is {self.colour_order!r}; only 'RGB' exists.")
+        for name in ("mean", "std"):
+            if not all(isfinite(value) for value in getattr(self, name)):
+                raise UsageError(f"`{name}` is {getattr(self, name)}; it must be three finite numbers.")
         if min(self.std) <= 0:
             raise UsageError(f"`std` is {self.std}; a standard deviation is positive.")
 
@@ -79,4 +83,7 @@ class Preprocessing:
 def _triple(value: object) -> tuple[float, float, float]:
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
         raise UsageError(f"{value!r} must be three numbers, one a channel.")
-    return (float(value[0]), float(value[1]), float(value[2]))
+    try:
+        return (float(value[0]), float(value[1]), float(value[2]))
+    except OverflowError:
+        raise UsageError("a number of three, one a channel, is too large.") from None
