@@ -1,7 +1,8 @@
 """What a network costs, on paper: parameters, multiply-accumulates and floating-point operations.
 
-fvcore counts one multiply-accumulate (MAC) of a convolution or matrix product as one, and one for each value that a
-batch normalisation puts out. The literature's "GFLOPs" are two for each MAC, as here: two columns, said apart.
+fvcore counts one multiply-accumulate (MAC) of a convolution or matrix product as one, and two for each value that a
+batch normalisation with learned scale and shift puts out, one without them. The literature's "GFLOPs" are two for each
+MAC, as here: two columns, said apart.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class CostReport:
         gmacs: 10⁹ multiply-accumulates.
         gflops: twice that.
         operator_gmacs: `gmacs` by operator, largest first.
-        not_counted: operators that cost nothing here → how often they run.
+        not_counted: operators that cost nothing here → how often they run; fvcore names no ReLU.
         height_px, width_px: of the image.
         counted: what is counted, in a sentence.
     """

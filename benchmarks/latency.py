@@ -68,6 +68,8 @@ class LatencyPlan:
     def expected_turn_seconds(self, call_seconds: float) -> float:
         """Returns how long a turn of calls that take so long lasts, the untimed one included."""
         calls = self.turn_runs
+        if call_seconds <= 0:  # a coarse clock saw nothing
+            return self.turn_seconds
         if call_seconds * calls < self.turn_seconds:
             calls = math.ceil(self.turn_seconds / call_seconds)
         return (1 + calls) * call_seconds
