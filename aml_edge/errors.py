@@ -82,7 +82,7 @@ class ImageBatchError(ImageError):
         AmlEdgeError.__init__(
             self,
             f"{len(failures)} of {total} images cannot be read; "
-            f"remove or replace them, or pass --skip-unreadable to go on without them:\n{listed}",
+            f"remove or replace them, or pass --skip-unreadable where the command has it:\n{listed}",
         )
         self.failures = tuple(failures)
         self.total = total

@@ -75,7 +75,7 @@ def test_a_batch_of_images_lists_them_all_and_says_how_to_go_on() -> None:
     failures = [(Path("a.jpg"), "truncated"), (Path("b.jpg"), "is empty")]
     error = ImageBatchError(failures, 7)
     assert str(error) == (
-        "2 of 7 images cannot be read; remove or replace them, or pass --skip-unreadable to go on without them:\n"
+        "2 of 7 images cannot be read; remove or replace them, or pass --skip-unreadable where the command has it:\n"
         "  a.jpg: truncated\n"
         "  b.jpg: is empty"
     )

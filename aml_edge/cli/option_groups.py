@@ -1,7 +1,7 @@
 """`with_option_groups`: options that belong together are one dataclass, which several commands can take.
 
 A command with a parameter of such a class gets one option for each of its fields, so that the function itself keeps
-few parameters. Fields are written as parameters are: `Annotated` with `typer.Option`, and a default.
+few parameters. Fields are written as parameters are: `Annotated` with `typer.Option`, and a default unless required.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter
 from typing import Any, get_type_hints
 
@@ -46,4 +46,5 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 def _fields(group: type) -> Iterator[Parameter]:
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
-        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        default = Parameter.empty if field.default is MISSING else field.default
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])

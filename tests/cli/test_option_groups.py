@@ -70,6 +70,30 @@ def test_help_shows_every_field_and_no_group() -> None:
     assert "--limits" not in result.output
 
 
+@dataclass(frozen=True)
+class Target:
+    """A group that has to be told something."""
+
+    kind: Annotated[str, typer.Option()]
+
+
+def test_a_field_without_a_default_is_a_required_option() -> None:
+    app = typer.Typer()
+    arrived: list[Target] = []
+
+    @app.command()
+    @with_option_groups
+    def write(*, target: Target) -> None:
+        arrived.append(target)
+
+    missing = CliRunner().invoke(app, [])
+    assert (missing.exit_code, arrived) == (2, [])
+    assert "Missing option '--kind'" in missing.output
+    assert "[required]" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
+    assert CliRunner().invoke(app, ["--kind", "a"]).exit_code == 0
+    assert arrived == [Target("a")]
+
+
 @pytest.mark.parametrize("arguments", [("--cosine", "2"), ("--side", "large")])
 def test_a_value_that_cannot_be_is_wrong_usage(arguments: tuple[str, str]) -> None:
     result, arrived = run("a.png", *arguments)
