@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -109,10 +109,16 @@ def test_a_plan_without_a_call_is_refused(count: str) -> None:
         replace(LatencyPlan(), **{count: 0})
 
 
-@pytest.mark.parametrize("seconds", ["warm_up_seconds", "turn_seconds"])
-def test_a_negative_time_is_refused(seconds: str) -> None:
-    with pytest.raises(UsageError, match=rf"{seconds}=-0.1.*asks for a negative time; its seconds are at least 0\."):
-        replace(LatencyPlan(), **{seconds: -0.1})
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: LatencyPlan(warm_up_seconds=-0.1), "warm_up_seconds"),
+        (lambda: LatencyPlan(turn_seconds=-0.1), "turn_seconds"),
+    ],
+)
+def test_a_negative_time_is_refused(make: Callable[[], LatencyPlan], field: str) -> None:
+    with pytest.raises(UsageError, match=rf"{field}=-0.1.*asks for a negative time; its seconds are at least 0\."):
+        make()
 
 
 def test_percentiles_of_an_even_ladder_are_its_rungs() -> None:
