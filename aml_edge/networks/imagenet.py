@@ -76,7 +76,7 @@ def _weights_file(name: str) -> Path:
     known = IMAGENET_WEIGHTS[name]
     spec = importlib.util.find_spec(known.package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(known.package.replace("_", "-"), "demo", f"the ImageNet weights of {name}")
+        raise MissingExtraError(known.package.replace("_", "-"), "demo", f"ImageNet-trained {name}")
     file = Path(spec.submodule_search_locations[0]) / known.file
     if not file.is_file() or not file_sha256(file).startswith(file.stem.rpartition("-")[2]):
         raise CheckpointError(f"{file} is missing or damaged; install {known.package.replace('_', '-')} again.")
