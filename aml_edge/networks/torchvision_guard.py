@@ -39,7 +39,7 @@ def _import_torchvision() -> None:
     while "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
         try:
             importlib.import_module("torchvision")
-        except RuntimeError as problem:
+        except (RuntimeError, ImportError, OSError, AttributeError) as problem:
             missing = _MISSING_OPERATOR.search(str(problem))
             if missing is None or missing[1] not in _SCHEMAS.keys() - declared:
                 raise RuntimeUnavailableError(
