@@ -17,7 +17,10 @@ def find_student(manifest: Manifest, runs: Path) -> StudentCheckpoint | None:
     found = student_of_weights(manifest.weights_sha256, runs=runs)
     if found is not None or not manifest.space.is_untrained:
         return found
-    untrained = untrained_student(StudentSpec(manifest.backbone, manifest.space.dimension))
+    try:
+        untrained = untrained_student(StudentSpec(manifest.backbone, manifest.space.dimension))
+    except UsageError:  # a backbone that this timm does not have
+        return None
     return untrained if untrained.weights_sha256 == manifest.weights_sha256 else None
 
 
