@@ -122,7 +122,8 @@ def _print_description(description: DatasetDescription, console: Console) -> Non
         for label, spread in (("easy", truth.easy), ("hard", truth.hard), ("junk", truth.junk)):
             table.add_row(label, f"{_in_words(spread)} a query, {spread.total} in all")
     for split in description.splits:
-        of_clusters = f"{split.images} images of {split.clusters} clusters ({_in_words(split.cluster_images)} each)"
+        clusters = "1 cluster" if split.clusters == 1 else f"{split.clusters} clusters"
+        of_clusters = f"{split.images} images of {clusters} ({_in_words(split.cluster_images)} each)"
         table.add_row(split.split, f"{of_clusters}, {split.pairs} pairs")
     console.print(f"[bold]{escape(description.name)}[/]  {escape(str(description.root))}", soft_wrap=True)
     console.print(table)

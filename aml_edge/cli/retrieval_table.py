@@ -6,18 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
     from aml_edge.bootstrap import Interval
     from aml_edge.evaluation import RetrievalRow
+    from aml_edge.ranking import SettingReport
 
-NOTE = "mAP and mP in %, [95 % bootstrap over queries]"
+NOTE = "mAP and mP in %, [95 % bootstrap over the N queries that have answers]"
+SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
 def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns every number of the rows, a line for each setting."""
-    table = _table("queries → database", "setting", "queries", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
+    table = _table(NOTE, "queries → database", "setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
     for row in rows:
         for place, (name, setting, interval) in enumerate(row.settings):
             precisions = (setting.mean_precision_at_1, setting.mean_precision_at_5, setting.mean_precision_at_10)
@@ -35,23 +38,37 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
 
 def summary_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns mAP and its interval in the three settings, a line for each row."""
-    table = _table("queries → database", "easy", "medium", "hard")
+    table = _table(SUMMARY_NOTE, "queries → database", "easy", "medium", "hard")
     for row in rows:
-        maps = (f"{_percent(one.mean_average_precision)} {_range(interval)}" for _, one, interval in row.settings)
-        table.add_row(row.name, *maps)
+        table.add_row(row.name, *(_with_range(one, interval) for _, one, interval in row.settings))
     return table
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(caption=NOTE, caption_justify="left", caption_style="dim", header_style="bold")
-    table.add_column(first, no_wrap=True)
+def _table(note: str, first: str, *others: str) -> Table:
+    """Returns a table that fits 80 columns; where it does not, values go on below, and none is cut."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=note,
+        caption_justify="left",
+        caption_style="dim",
+        header_style="bold",
+    )
+    table.add_column(first, overflow="fold")
     for column in others:
-        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "setting" else "right", overflow="fold")
     return table
 
 
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _with_range(setting: SettingReport, interval: Interval | None) -> str:
+    value = _percent(setting.mean_average_precision)
+    return value if interval is None else f"{value} {_range(interval)}"
 
 
 def _range(interval: Interval | None) -> str:

@@ -166,14 +166,16 @@ def _describe_revisited(dataset: RevisitedDataset, *, decode: bool, progress: Pr
         distractors=len(dataset.database_items) - len(named),
     )
     outside = [item for item in dataset.query_items if item.box and not _fits(item.box, sizes.get(item.path))]
-    problems += _problem(outside, "queries have a box that reaches outside their image")
+    problems += _problem(outside, "queries with a box that reaches outside their image")
     unanswered = [
         item for item, answer in zip(dataset.query_items, answers, strict=True) if not (answer.easy or answer.hard)
     ]
-    problems += _problem(unanswered, "queries have neither easy nor hard images and never count")
+    problems += _problem(unanswered, "queries with neither easy nor hard images, which never count")
     database = {item.path for item in dataset.database_items}
-    problems += _problem([item for item in dataset.query_items if item.path in database], "queries are in the database")
-    problems += _problem(_unlisted(dataset.root / "jpg", items), "files in jpg/ are neither query nor database")
+    problems += _problem(
+        [item for item in dataset.query_items if item.path in database], "queries that are in the database too"
+    )
+    problems += _problem(_unlisted(dataset.root / "jpg", items), "files in jpg/ that are neither query nor database")
     return DatasetDescription(
         dataset.root, dataset.name, DatasetKind.REVISITED, counts, ground_truth, (), tuple(problems)
     )
@@ -191,7 +193,7 @@ def _describe_sfm(path: Path, *, decode: bool, progress: Progress) -> DatasetDes
         problems += _pair_problems(split)
     trained = set(splits[0].items)
     problems += _problem(
-        [item for split in splits[1:] for item in split.items if item in trained], "images are in both splits"
+        [item for split in splits[1:] for item in split.items if item in trained], "images in both splits"
     )
     return DatasetDescription(
         path.parent, splits[0].name, DatasetKind.SFM, counts, None, tuple(map(_split_counts, splits)), tuple(problems)
@@ -210,8 +212,8 @@ def _pair_problems(dataset: SfmDataset) -> list[str]:
     apart = [dataset.items[query] for query, other in pairs if dataset.clusters[query] != dataset.clusters[other]]
     alone = [dataset.items[query] for query, other in pairs if query == other]
     return [
-        *_problem(apart, f"queries of {dataset.split} have a positive of another cluster"),
-        *_problem(alone, f"queries of {dataset.split} are their own positive"),
+        *_problem(apart, f"queries of {dataset.split} with a positive of another cluster"),
+        *_problem(alone, f"queries of {dataset.split} that are their own positive"),
     ]
 
 
@@ -235,7 +237,7 @@ def _look_at(
             task.advance()
     problems = []
     if missing:
-        problems.append(f"{len(missing)} of {len(paths)} images are missing, the first is {missing[0]}.")
+        problems.append(f"{len(missing)} of {len(paths)} images cannot be found, the first is {missing[0]}.")
     if broken:
         path, reason = broken[0]
         problems.append(f"{len(broken)} of {len(paths)} images cannot be read, the first is {path}: {reason}.")
@@ -266,7 +268,7 @@ def _unlisted(folder: Path, items: Sequence[ImageItem]) -> list[ImageItem]:
 
 
 def _problem(items: Sequence[ImageItem], what: str) -> list[str]:
-    return [f"{len(items)} {what}, the first is {items[0].path}."] if items else []
+    return [f"{what}: {len(items)}, the first is {items[0].path}."] if items else []
 
 
 def _spread(counts: Sequence[int]) -> Spread:
