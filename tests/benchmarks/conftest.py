@@ -7,17 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.benchmarks.latency import LatencyPlan
+from aml_edge.benchmarks.retrieval import GroundTruth
 from aml_edge.benchmarks.worker import FreshStart, Throughput
+from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.image_loading import ImageItem
+from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.ranking import QueryGroundTruth
 from aml_edge.space import EmbeddingSpace
 
 SIDE = 32
@@ -145,3 +152,29 @@ def stand_in_worker() -> type[StandInWorker]:
 @pytest.fixture
 def stand_in_subject() -> type[StandInSubject]:
     return StandInSubject
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> GroundTruth:
+    """Two queries and four database images, whose order by channel means is plain.
+
+    The first query is (200, 100, 0) and ranks the database 0, 1, 2, 3; the second is (0, 100, 200) and ranks it
+    2, 1, 0, 3. Easy: 1 of the first query alone. Medium and hard: 1 of the first; for the second the one positive
+    comes third, of which the trapezoid is (0 + 1/3) / 2.
+    """
+    items = []
+    for name, colour in (("first", (200, 100, 0)), ("second", (0, 100, 200))):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.png")
+        items.append(ImageItem(tmp_path / f"{name}.png", (5, 5, 35, 25)))
+    ids = tuple(f"jpg/{number}.jpg" for number in range(4))
+    dataset = RevisitedDataset(
+        name="colours",
+        root=tmp_path,
+        query_items=tuple(items),
+        database_items=tuple(ImageItem(tmp_path / one) for one in ids),
+        database_ids=ids,
+        ground_truth=(QueryGroundTruth((0,), (2,), (1,)), QueryGroundTruth((), (0,), ())),
+    )
+    database = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]], np.float32)
+    index = TeacherIndex(tmp_path / "index", SPACE, Preprocessing(SIDE), ids, database, None)
+    return GroundTruth(index, dataset)
