@@ -1,0 +1,276 @@
+"""`aml-edge verify`: what it prints, what it writes into the files, and the code it ends with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aml_edge.artifact import Artifact, Verdict
+from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.space import untrained_space
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def stranger(lively_student: StudentCheckpoint) -> StudentCheckpoint:
+    """A student of the same teacher with other weights."""
+    student = Student(StudentSpec("mobilenetv2_035", 32)).eval()
+    return replace(lively_student, student=student, name="stranger")
+
+
+def test_a_faithful_file_is_verified(command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--json", "report.json")
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.err == ""
+    titles = (
+        str(artifact.path),
+        "Asymmetric mAP",
+        "Ranking of the teacher's index",
+        "Embeddings, cosine of",
+        "student–teacher (distillation)",
+        "file–teacher (and export)",
+        "NaN or infinite",
+        "Operators",
+        "weights float32",
+        "VERIFIED",
+    )
+    places = [ended.out.index(title) for title in titles]
+    assert places == sorted(places)
+    assert re.search(r"medium, 6 .* [+-]0\.\d\d \[[+-]0\.\d\d, [+-]0\.\d\d\] ", ended.out)
+    manifest = read_artifact(artifact.path).manifest
+    assert manifest.verdict is Verdict.VERIFIED
+    assert manifest.verdict_reason == "onnxruntime cpu, 30 images of toy"
+    assert json.loads(artifact.sidecar_path.read_text())["verdict"] == "verified"
+    (report,) = json.loads(Path("report.json").read_text())
+    assert report["judgement"] == {"verdict": "verified", "reasons": [], "warnings": []}
+    assert (report["report"]["images"], report["report"]["ranking"]["database_images"]) == (30, 24)
+    assert report["report"]["teacher"]["images"] == 24
+    assert report["report"]["agreement"]["non_finite"] == 0
+
+
+def test_json_on_standard_output_is_alone_there(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", blobs, "--json", "-")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)[0]["judgement"]["verdict"] == "verified"
+    assert "VERIFIED" in ended.err
+    assert "not run: no ground truth" in ended.err
+
+
+def test_a_file_that_left_the_space_ends_with_three(
+    command_line: Run, broken_artifact: Artifact, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    paths = (broken_artifact.path, artifact.path)
+    ended = command_line("verify", *paths, "--index", blob_index, "--dataset", blobs, "--json", "report.json")
+    assert ended.code == 3
+    assert ended.err == (f"error: {broken_artifact.path} failed verification, for the reasons above; do not ship it.\n")
+    assert ended.out.index("FAILED") < ended.out.index("VERIFIED")
+    assert "smallest centred cosine" in ended.out
+    manifest = read_artifact(broken_artifact.path).manifest
+    assert manifest.verdict is Verdict.FAILED
+    assert "smallest cosine: " in manifest.verdict_reason
+    assert json.loads(broken_artifact.sidecar_path.read_text())["verdict"] == "failed"
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.VERIFIED
+    verdicts = [one["judgement"]["verdict"] for one in json.loads(Path("report.json").read_text())]
+    assert verdicts == ["failed", "verified"]
+
+
+def test_without_images_nothing_is_known(command_line: Run, artifact: Artifact, blob_index: Path) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index)
+    assert ended.code == 1
+    assert ended.err == (
+        f"error: {artifact.path}: not verified, for the reasons above, so nothing is known of it; a file that was not "
+        "verified has neither passed nor failed.\n"
+    )
+    assert "no images were named, and pixels made up prove nothing; name real ones with --dataset or" in ended.out
+    assert "NOT RUN" in ended.out
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+def test_a_file_of_an_untrained_student_is_not_command_line(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    space = untrained_space(32, artifact.manifest.weights_sha256)
+    write_manifest(Artifact(artifact.path, replace(artifact.manifest, space=space)))
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert ended.code == 1
+    reason = "untrained: the student has random weights, so the file is good for sizes and speeds only"
+    assert reason in ended.out
+    manifest = read_artifact(artifact.path).manifest
+    assert (manifest.verdict, manifest.verdict_reason) == (Verdict.NOT_RUN, reason)
+
+
+def test_too_few_images_prove_nothing_and_leave_an_earlier_verdict(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    proven = replace(artifact.manifest, verdict=Verdict.VERIFIED, verdict_reason="proven")
+    write_manifest(Artifact(artifact.path, proven))
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", blobs, "--max-images", 15)
+    assert ended.code == 1
+    assert "too few images: 15 distinct ones of 15, 16 are needed; name a folder with more" in ended.out
+    assert read_artifact(artifact.path).manifest == proven
+
+
+def test_a_student_that_no_run_has_is_one_clear_line(
+    command_line: Run, artifact: Artifact, workplace: Path, blob_index: Path, blobs: Path
+) -> None:
+    shutil.rmtree(workplace / "runs")
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: the file mine.onnx was made from student 'mine' (weights {artifact.manifest.weights_sha256[:8]}), "
+        "which no run in runs has; name it with --student.\n"
+    )
+
+
+def test_the_student_is_found_by_weights_among_others_and_not_by_name(
+    command_line: Run, artifact: Artifact, workplace: Path, stranger: StudentCheckpoint, blob_index: Path, blobs: Path
+) -> None:
+    (workplace / "runs" / "mine").rename(workplace / "runs" / "yesterday")
+    save_student(stranger, workplace / "runs" / "mine")
+    assert command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs).code == 0
+
+
+def test_a_student_that_is_named_must_be_the_file_s(
+    command_line: Run, artifact: Artifact, workplace: Path, stranger: StudentCheckpoint, blob_index: Path, blobs: Path
+) -> None:
+    save_student(stranger, workplace / "elsewhere")
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--student", "elsewhere")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: the file mine.onnx was made from student 'mine' (weights {artifact.manifest.weights_sha256[:8]}), "
+        f"but student 'stranger' has weights {stranger.weights_sha256[:8]}; name the one it was made from with "
+        "--student, or export it again.\n"
+    )
+    (workplace / "runs" / "mine").rename(workplace / "kept")
+    assert (
+        command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--student", "kept").code == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"teacher": "another"}, "teacher"),
+        ({"weights_sha256": "b" * 64}, "weights_sha256"),
+        ({"dimension": 16}, "dimension"),
+        ({"whitening_sha256": "c" * 64}, "whitening_sha256"),
+    ],
+)
+def test_a_file_of_another_space_is_refused_with_both_sides_named(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path, change: dict[str, Any], field: str
+) -> None:
+    ours = artifact.manifest.space
+    foreign = replace(ours, **change)
+    write_manifest(Artifact(artifact.path, replace(artifact.manifest, space=foreign)))
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"error: the file mine.onnx lives in {foreign.describe()}, but the index {blob_index} in {ours.describe()} "
+        f"(different {field}); compare only what was made for the same teacher.\n"
+    )
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+def test_one_stranger_among_the_files_is_refused_before_anything_runs(
+    command_line: Run, artifact: Artifact, broken_artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    foreign = replace(artifact.manifest.space, teacher="another")
+    write_manifest(Artifact(broken_artifact.path, replace(artifact.manifest, space=foreign)))
+    ended = command_line("verify", artifact.path, broken_artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert (ended.code, ended.out) == (1, "")
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+def test_unreadable_images_are_all_listed_or_left_out_where_told_to(
+    command_line: Run, artifact: Artifact, workplace: Path, blob_index: Path, blobs: Path
+) -> None:
+    images = Path(shutil.copytree(blobs / "jpg", workplace / "images"))
+    (images / "empty.jpg").touch()
+    (images / "cut.jpg").write_bytes((images / "view_00.jpg").read_bytes()[:300])
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", images)
+    assert ended.code == 1
+    assert "error: 2 of 32 images cannot be read; remove or replace them, or pass --skip-unreadable" in ended.err
+    assert all(f"  {images / name}: " in ended.err for name in ("empty.jpg", "cut.jpg"))
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", images, "--skip-unreadable")
+    assert ended.code == 0, ended.out
+    assert "note: 2 images could not be read and were left out" in ended.out
+    assert read_artifact(artifact.path).manifest.verdict_reason == f"onnxruntime cpu, 30 images of {images}"
+
+
+def test_tolerances_reach_the_judgement(command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path) -> None:
+    common = ("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    ended = command_line(*common, "--pair-error", 0)
+    assert ended.code == 3
+    assert re.search(r"− largest error of a pair's similarity: \d.*e-0\d, at most 0 is allowed", ended.out)
+    reason = read_artifact(artifact.path).manifest.verdict_reason
+    assert reason.endswith("(onnxruntime cpu, 30 images of toy, tolerance pair_error set to 0)")
+    assert command_line(*common, "--cosine", 0.5).code == 0
+    reason = read_artifact(artifact.path).manifest.verdict_reason
+    assert reason == "onnxruntime cpu, 30 images of toy, tolerance cosine set to 0.5"
+
+
+def test_a_tolerance_that_cannot_be_is_refused(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--overlap", 1.5)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "error: `overlap` is 1.5; a tolerance of this kind lies between 0 and 1.\n"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "message"),
+    [
+        ("litert", "`runtime` is 'litert', which does not run onnx files; onnxruntime would."),
+        ("none", "`runtime` is 'none'; it must be one of onnxruntime, litert, tensorflow, coreml, mil."),
+    ],
+)
+def test_a_runtime_that_cannot_run_the_file_is_refused(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path, runtime: str, message: str
+) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--runtime", runtime)
+    assert (ended.code, ended.err.splitlines()[-1]) == (2, f"error: {message}")
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+def test_both_kinds_of_images_at_once_are_refused(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs, "--images", blobs)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (f"error: `dataset` is {blobs} and `images` is {blobs}; name one of them.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        (("verify", "absent.onnx", "--index", "{index}"), "error: absent.onnx does not exist"),
+        (("verify", "mine.onnx", "--index", "nowhere"), "error: nowhere"),
+        (("verify", "mine.onnx", "--index", "{index}", "--dataset", "nowhere"), "error: nowhere holds 0 files gnd_"),
+        (("verify", "mine.onnx", "--index", "{index}", "--images", "nowhere"), "error: nowhere is no folder"),
+    ],
+)
+def test_what_cannot_be_found_is_one_line(
+    command_line: Run, artifact: Artifact, blob_index: Path, arguments: tuple[str, ...], start: str
+) -> None:
+    ended = command_line(*(argument.format(index=blob_index) for argument in arguments))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(start)
+    assert ended.err.count("\n") == 1
+
+
+def test_files_and_an_index_are_asked_for(command_line: Run) -> None:
+    assert command_line("verify").code == 2
+    assert command_line("verify", "mine.onnx").code == 2

@@ -1,0 +1,132 @@
+"""The verdict on a file: in its manifest, beside it, and as an exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper
+
+from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
+from aml_edge.errors import ArtifactError, VerificationError, VerificationNotRunError
+from aml_edge.exporters.judgement import Judgement
+from aml_edge.exporters.verdicts import not_run, recorded, require_all_verified, require_none_failed
+from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.space import EmbeddingSpace
+
+VERIFIED = Judgement(Verdict.VERIFIED)
+FAILED = Judgement(Verdict.FAILED, ("too far", "too short"))
+UNKNOWN = not_run("too few images")
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    """A small ONNX file that says it was never verified."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("image", "embedding")]
+    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["embedding"])], "g", values[:1], values[1:])
+    (tmp_path / "demo.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    space = EmbeddingSpace("toy teacher", "a" * 64, 64)
+    manifest = Manifest(
+        space, Preprocessing(224, Fit.SQUASH), "demo", "b", "b" * 64, Format.ONNX, Precision.FP32, "opset 20"
+    )
+    artifact = Artifact(tmp_path / "demo.onnx", manifest)
+    write_manifest(artifact)
+    return artifact
+
+
+def test_not_run_says_why() -> None:
+    assert UNKNOWN == Judgement(Verdict.NOT_RUN, ("too few images",))
+
+
+@pytest.mark.parametrize(
+    ("judgement", "note", "words"),
+    [
+        (VERIFIED, "onnxruntime, 24 images", "onnxruntime, 24 images"),
+        (VERIFIED, "", ""),
+        (FAILED, "onnxruntime, 24 images", "too far; too short (onnxruntime, 24 images)"),
+        (FAILED, "", "too far; too short"),
+        (UNKNOWN, "", "too few images"),
+    ],
+)
+def test_a_verdict_is_written_inside_and_beside(
+    artifact: Artifact, judgement: Judgement, note: str, words: str
+) -> None:
+    judged = recorded(artifact, judgement, note)
+    expected = replace(artifact.manifest, verdict=judgement.verdict, verdict_reason=words)
+    assert judged == Artifact(artifact.path, expected)
+    assert read_artifact(artifact.path).manifest == expected
+    beside = json.loads(artifact.sidecar_path.read_text())
+    assert (beside["verdict"], beside["verdict_reason"]) == (str(judgement.verdict), words)
+
+
+@pytest.mark.parametrize(("first", "second"), [(VERIFIED, FAILED), (FAILED, VERIFIED)])
+def test_a_later_verdict_replaces_an_earlier_one(artifact: Artifact, first: Judgement, second: Judgement) -> None:
+    recorded(recorded(artifact, first), second)
+    assert read_artifact(artifact.path).manifest.verdict is second.verdict
+
+
+@pytest.mark.parametrize("earlier", [VERIFIED, FAILED])
+def test_nothing_proven_takes_nothing_back(artifact: Artifact, earlier: Judgement) -> None:
+    judged = recorded(artifact, earlier, "by hand")
+    assert recorded(judged, UNKNOWN) is judged
+    assert read_artifact(artifact.path).manifest == judged.manifest
+
+
+def test_the_same_verdict_does_not_touch_the_file(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = recorded(artifact, FAILED, "by hand")
+    monkeypatch.setattr("aml_edge.exporters.verdicts.write_manifest", None)
+    assert recorded(judged, FAILED, "by hand") is judged
+
+
+def test_a_verdict_that_cannot_be_written_is_an_error_and_no_pass(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Artifact) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aml_edge.exporters.verdicts.write_manifest", full)
+    with pytest.raises(ArtifactError) as refusal:
+        recorded(artifact, VERIFIED)
+    assert str(refusal.value) == (
+        f"the verdict 'verified' cannot be written into {artifact.path}: No space left on device; make the file and "
+        "its folder writable, then verify again."
+    )
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+ONE = (Path("a.onnx"), VERIFIED)
+BAD = (Path("b.onnx"), FAILED)
+WORSE = (Path("c.onnx"), FAILED)
+OPEN = (Path("d.onnx"), UNKNOWN)
+
+
+@pytest.mark.parametrize("judgements", [(), (ONE,), (ONE, OPEN), (OPEN,)])
+def test_none_failed_raises_nothing(judgements: tuple[tuple[Path, Judgement], ...]) -> None:
+    require_none_failed(judgements)
+
+
+def test_all_verified_raises_nothing() -> None:
+    require_all_verified([])
+    require_all_verified([ONE, ONE])
+
+
+@pytest.mark.parametrize("require", [require_none_failed, require_all_verified])
+def test_files_that_failed_are_named_and_nothing_outranks_them(require: object) -> None:
+    assert callable(require)
+    with pytest.raises(VerificationError) as failure:
+        require([OPEN, BAD, ONE, WORSE])
+    assert str(failure.value) == "b.onnx, c.onnx failed verification, for the reasons above; do not ship it."
+    assert failure.value.exit_code == 3
+
+
+def test_files_of_which_nothing_is_known_are_named() -> None:
+    with pytest.raises(VerificationNotRunError) as unknown:
+        require_all_verified([ONE, OPEN])
+    assert str(unknown.value) == (
+        "d.onnx: not verified, for the reasons above, so nothing is known of it; "
+        "a file that was not verified has neither passed nor failed."
+    )
+    assert unknown.value.exit_code == 1
