@@ -94,16 +94,24 @@ def info(
 
 def _print_synthetic(report: SyntheticReport, console: Console) -> None:
     spec = report.spec
-    table = Table("", "landmarks", "images", "folder")
-    table.add_row("train", str(spec.landmarks_train), str(report.train_images), escape(str(report.train_root)))
-    table.add_row("val", str(spec.landmarks_val), str(report.val_images), escape(str(report.train_root)))
-    table.add_row("queries", str(spec.landmarks_test), str(report.queries), escape(str(report.test_root)))
-    table.add_row("database", str(spec.landmarks_test), str(report.database_images), escape(str(report.test_root)))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("landmarks", justify="right")
+    table.add_column("images", justify="right")
+    table.add_row("training", str(spec.landmarks_train), str(report.train_images))
+    table.add_row("validation", str(spec.landmarks_val), str(report.val_images))
+    table.add_row("queries", str(spec.landmarks_test), str(report.queries))
+    table.add_row("database", str(spec.landmarks_test), str(report.database_images))
     console.print(table)
     old = report.train_images + report.val_images + report.queries + report.database_images - report.new_images
     there = f", {old} were there" if old else ""
     console.print(f"{report.new_images} images drawn in {report.seconds:.1f} s{there}")
-    console.print(f"a look at them: {escape(str(report.contact_sheet))}", soft_wrap=True)
+    for name, path in (
+        ("to train on", report.train_root),
+        ("to test on", report.test_root),
+        ("to look at", report.contact_sheet),
+    ):
+        console.print(f"{name}: {escape(str(path))}", soft_wrap=True)
 
 
 def _print_description(description: DatasetDescription, console: Console) -> None:

@@ -1,0 +1,193 @@
+"""`aml-edge index`: what is built and said, and how wrong input ends."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aml_edge.cli.index import report_of
+from aml_edge.embedder import FakeEmbedder
+from aml_edge.datasets.image_source import image_source
+from aml_edge.datasets.synthetic import SyntheticReport
+from aml_edge.errors import UsageError
+from aml_edge.index import open_index
+from aml_edge.index_building import build_index
+from aml_edge.networks import released
+from aml_edge.networks.checkpoints import TeacherCheckpoint
+from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import EmbeddingSpace
+
+CommandLine = Callable[..., Any]
+WHITENING = Whitening(torch.zeros(1280), torch.randn(6, 1280, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture(autouse=True)
+def known_teacher(monkeypatch: pytest.MonkeyPatch, tiny_teacher: TeacherCheckpoint) -> None:
+    """A small network answers to the name of a teacher."""
+    with_whitening = replace(tiny_teacher, whitenings={"toy": WHITENING})
+
+    def resolve(name: str) -> TeacherCheckpoint:
+        if name != "tiny":
+            raise UsageError(f"`teacher` is {name!r}; it must be tiny.")
+        return with_whitening
+
+    monkeypatch.setattr(released, "resolve_teacher", resolve)
+
+
+def broken_folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 30), (80 * number, 20, 90)).save(images / f"{number}.png")
+    (images / "bad.jpg").write_bytes(b"no image")
+    (images / "empty.jpg").write_bytes(b"")
+    return images
+
+
+def test_build_embeds_a_data_set_s_database(
+    command_line: CommandLine, synthetic: SyntheticReport, tiny_teacher: TeacherCheckpoint, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "ix", tmp_path / "report.json"
+    root = synthetic.test_root
+    ended = command_line(
+        "index", "build", "--teacher", "tiny", "--images", root, "--out", out, "--image-size", 48, "--json", report
+    )
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == f"26 images: database of a revisited data set, {root}"
+    assert lines[1].startswith("embedding: 26/26, ")
+    assert lines[2] == str(out)
+    index = open_index(out)
+    assert index.ids == image_source(root).ids
+    assert (index.space, index.preprocessing) == (tiny_teacher.space(), Preprocessing(48))
+    with Image.open(root / index.ids[3]) as image:
+        image.thumbnail((48, 48), Image.Resampling.BICUBIC, reducing_gap=None)
+        pixels = (np.asarray(image) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.inference_mode():
+        (row,) = tiny_teacher.teacher(torch.from_numpy(pixels.transpose(2, 0, 1)[None]).float())
+    assert float(row @ torch.from_numpy(index.embeddings[3].copy())) > 0.99  # resized by Pillow's own hand
+    numbers = json.loads(report.read_text())
+    assert (numbers["count"], numbers["dimension"], numbers["dtype"]) == (26, 1280, "float32")
+    assert numbers["fingerprint"] == index.space.fingerprint
+
+    info = command_line("index", "info", out)
+    assert info.out.splitlines() == lines[2:]
+
+
+def test_info_says_what_is_in_it(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    (images / "bad.jpg").unlink()
+    (images / "empty.jpg").unlink()
+    space = EmbeddingSpace("toy [v2]", "a" * 64, 8)
+    index = build_index(FakeEmbedder(space, Preprocessing(32)), image_source(images), tmp_path / "ix")
+    size = sum(path.stat().st_size for path in (tmp_path / "ix").iterdir())
+    distances = [1 - float(np.dot(left, right)) for left, right in combinations(index.embeddings, 2)]
+    assert report_of(index).median_pair_distance == pytest.approx(statistics.median(distances), abs=1e-6)
+    assert [line.rstrip() for line in command_line("index", "info", index.path).out.splitlines()] == [
+        str(index.path),
+        "space          toy [v2] (aaaaaaaa), 8-D, no whitening",
+        f"fingerprint    {space.fingerprint}",
+        f"embeddings     3 × 8 float32, {size / 1e6:.1f} MB",
+        "images         32 px, native fit",
+        f"pair distance  {statistics.median(distances):.3f} (median of 1 − cosine)",
+    ]
+
+
+def test_an_index_of_one_image_has_no_pair(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    embedder = FakeEmbedder(EmbeddingSpace("toy", "a" * 64, 8), Preprocessing(32))
+    build_index(embedder, image_source(tmp_path / "images"), tmp_path / "ix")
+    ended = command_line("index", "info", tmp_path / "ix", "--json", "-")
+    assert "pair distance  –" in ended.err
+    assert json.loads(ended.out)["median_pair_distance"] is None
+
+
+def test_a_whitening_that_came_with_the_teacher_follows(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    arguments = ("index", "build", "--teacher", "tiny", "--images", images, "--out", tmp_path / "ix")
+    whitened = command_line(*arguments, "--whitening", "toy", "--skip-unreadable", "--image-size", 48)
+    assert whitened.code == 0, whitened.err
+    index = open_index(tmp_path / "ix")
+    assert index.space.whitening_sha256 == WHITENING.sha256
+    assert index.embeddings.shape == (3, 6)
+    unknown = command_line(*arguments, "--whitening", "nope")
+    assert unknown.code == 2
+    assert unknown.err == (
+        "error: `whitening` is 'nope'; it must be a published whitening's file, or one that came with teacher "
+        "'tiny': toy.\n"
+    )
+
+
+def test_unreadable_images_are_all_listed_and_left_out_only_if_told_to(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    images, out = broken_folder(tmp_path), tmp_path / "ix"
+    arguments = ("index", "build", "--teacher", "tiny", "--images", images, "--out", out, "--image-size", 48)
+    refused = command_line(*arguments)
+    assert refused.code == 1
+    assert refused.err.splitlines() == [
+        "error: 2 of 5 images cannot be read; remove or replace them, or pass --skip-unreadable where the command has "
+        "it:",
+        f"  {images / 'bad.jpg'}: it is no image, or of a format that is not read",
+        f"  {images / 'empty.jpg'}: the file is empty",
+    ]
+    assert not out.exists()
+    skipped = command_line(*arguments, "--skip-unreadable")
+    assert (skipped.code, skipped.err) == (0, "")
+    assert skipped.out.splitlines()[-3:] == [
+        "2 images could not be read and were left out:",
+        "  bad.jpg",
+        "  empty.jpg",
+    ]
+    assert open_index(out).ids == ("0.png", "1.png", "2.png")
+
+
+def test_an_index_is_never_written_over(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    (tmp_path / "ix").mkdir()
+    (tmp_path / "ix" / "thesis.txt").write_text("precious")
+    ended = command_line("index", "build", "--teacher", "tiny", "--images", images, "--out", tmp_path / "ix")
+    assert ended.code == 1
+    assert ended.err == (
+        f"error: {tmp_path / 'ix'} is there already, and an index is never written over; remove it to build it again, "
+        "or give another --out.\n"
+    )
+    assert [path.name for path in (tmp_path / "ix").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "said"),
+    [
+        ({"--teacher": "nope"}, 2, "error: `teacher` is 'nope'; it must be tiny.\n"),
+        ({"--images": "nowhere"}, 1, "error: nowhere is no folder; give the folder that holds the images.\n"),
+        ({"--image-size": 0}, 2, "error: `image_side_px` is 0; an image has at least one pixel.\n"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(
+    command_line: CommandLine, tmp_path: Path, changed: dict[str, object], code: int, said: str
+) -> None:
+    images = broken_folder(tmp_path)
+    options = {"--teacher": "tiny", "--images": images, "--out": tmp_path / "ix", **changed}
+    ended = command_line("index", "build", *(word for option in options.items() for word in option))
+    assert (ended.code, ended.out, ended.err) == (code, "", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_info_of_no_index_is_one_line(command_line: CommandLine, tmp_path: Path) -> None:
+    ended = command_line("index", "info", tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"error: {tmp_path} holds no index (index.json is not there); make one: `aml-edge index build`.\n"
+    )
