@@ -14,8 +14,13 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
-from aml_edge.benchmarks.latency import LatencyPlan
-from aml_edge.benchmarks.retrieval import GroundTruth
+from aml_edge.benchmarks.cost import CostReport
+from aml_edge.benchmarks.environment import Environment, MachineLoad
+from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
+from aml_edge.benchmarks.report import BenchmarkReport, GroupReport, RowReport
+from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth
+from aml_edge.benchmarks.speedup import SpeedUp
+from aml_edge.benchmarks.timing import ThreadsReport
 from aml_edge.benchmarks.worker import FreshStart, Throughput
 from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.formats import read_artifact, write_manifest
@@ -178,3 +183,64 @@ def truth(tmp_path: Path) -> GroundTruth:
     database = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]], np.float32)
     index = TeacherIndex(tmp_path / "index", SPACE, Preprocessing(SIDE), ids, database, None)
     return GroundTruth(index, dataset)
+
+
+@pytest.fixture
+def report(manifest: Manifest) -> BenchmarkReport:
+    """A report with a row of each kind: the student, a GPU's, a file with mAP, one that did not run, one simulated."""
+
+    def threads(count: int | None, p50_ms: float, speed_up: SpeedUp | None, device: int | None = None) -> ThreadsReport:
+        start = FreshStart(1234.5, 56.78, p50_ms, 45_600_000, device)
+        latency = LatencyReport(60, 60 * p50_ms / 1000, p50_ms, 1.1 * p50_ms, 1.5 * p50_ms, 0.034, p50_ms)
+        return ThreadsReport(count, start, latency, speed_up)
+
+    found = AsymmetricMap("onnxruntime cpu", "roxford5k", 70, 0, 0.6543, 0.5, float("nan"))
+    broken = AsymmetricMap("mil simulated", "roxford5k", 70, 3, float("nan"), float("nan"), float("nan"))
+    rows = (
+        RowReport(
+            *("PyTorch eager", None, None, None, "torch", "cpu", 55_500_000),
+            by_threads=(threads(1, 400.0, None), threads(2, 250.0, None)),
+            throughput=Throughput(4.24, 8, 3),
+        ),
+        RowReport(
+            *("PyTorch eager, cuda", None, None, None, "torch", "cuda", 55_500_000),
+            by_threads=(threads(None, 5.0, SpeedUp(50.0, 49.5, 51.25, 20), 789_000_000),),
+            throughput=Throughput(1234.56, 32, 3),
+        ),
+        RowReport(
+            *("onnx fp32, onnxruntime", Path("a.onnx"), Format.ONNX, Precision.FP32, "onnxruntime", "cpu", 12_340_000),
+            by_threads=(threads(1, 200.0, SpeedUp(2.0, 1.9, 2.125, 20)), threads(2, 100.0, SpeedUp(2.5, 2.4, 2.6, 20))),
+            retrieval=found,
+        ),
+        RowReport(
+            *("coreml fp16, coreml", Path("a.mlpackage"), Format.COREML, Precision.FP16, "coreml", "cpu", 6_170_000),
+            retrieval=broken,
+            not_run="Core ML runs on Macs only.",
+        ),
+    )
+    cost = CostReport(13_841_961, 3.1797, 6.3593, {"conv": 3.1797}, {}, 362, 362, "Multiply-accumulates of conv.")
+    group = GroupReport(
+        student="efficientnet_b3-untrained",
+        backbone="efficientnet_b3",
+        weights_sha256="0123456789abcdef" * 4,
+        space=manifest.space,
+        preprocessing=Preprocessing(362, Fit.SQUASH),
+        trained=False,
+        cost=cost,
+        rows=rows,
+        notes=("random weights: good for sizes and speeds only.",),
+    )
+    environment = Environment(
+        system="Linux 6.1 x86_64",
+        cpu="Some CPU @ 2.70GHz",
+        instruction_sets=("avx2", "amx_bf16"),
+        cores=2,
+        cpu_quota=None,
+        governor=None,
+        memory_bytes=8_200_000_000,
+        accelerators=(),
+        python="3.12.1",
+        versions={"torch": "2.13.0", "onnxruntime": "1.23.0"},
+    )
+    load = MachineLoad("2026-01-02T03:04:05+00:00", 61.2, 0.25, 0.0, 0.01)
+    return BenchmarkReport(environment, load, LatencyPlan(), (1, 2), (group,), {"latency": "one image."})

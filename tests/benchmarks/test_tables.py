@@ -1,0 +1,84 @@
+"""A benchmark on a terminal of a given width."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from aml_edge.benchmarks.report import BenchmarkReport
+from aml_edge.benchmarks.tables import WIDE_COLUMNS, render_benchmark
+
+
+def lines(report: BenchmarkReport, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console.print(render_benchmark(report, width))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(report: BenchmarkReport, width: int) -> None:
+    printed = lines(report, width)
+    assert max(len(line) for line in printed) <= width
+    text = "\n".join(printed)
+    for number in ("400.0", "600.0", "50.00 [49.50, 51.25]", "45.6 + 789.0", "1234.6, batch 32", "65.43", "NaN", "6.2"):
+        assert number in text
+    assert "…" not in text
+
+
+def test_a_wide_terminal_has_all_columns(report: BenchmarkReport) -> None:
+    assert any("spread" in line and "runs" in line for line in lines(report, WIDE_COLUMNS)[:8])
+    assert not any("runs" in line for line in lines(report, WIDE_COLUMNS - 1)[:8])
+
+
+def test_each_row_s_numbers_stand_beside_its_name(report: BenchmarkReport) -> None:
+    printed = [line.split() for line in lines(report, 120)]
+    onnx = ["onnx", "fp32,", "onnxruntime"]
+    assert [*onnx, "2", "100.0", "110.0", "150.0", "3", "%", "60", "2.50", "[2.40,", "2.60]"] in printed
+    assert [*onnx, "12.3", "1234", "56.8", "45.6", "10.0,", "batch", "1"] in printed
+    assert [*onnx, "65.43", "50.00", "NaN", "onnxruntime", "cpu"] in printed
+    assert ["coreml", "fp16,", "coreml", *["–"] * 6, "not", "run", "here"] in printed
+
+
+def test_title_cost_notes_and_reasons_are_there(report: BenchmarkReport) -> None:
+    printed = lines(report, 120)
+    assert printed[:3] == [
+        "efficientnet_b3-untrained (01234567), efficientnet_b3, 362×362 px squash",
+        "13.84 M parameters, 3.18 GMACs, 6.36 GFLOPs at 362×362 px",
+        "random weights: good for sizes and speeds only.",
+    ]
+    assert "   asymmetric mAP, 70 queries of roxford5k" in printed
+    assert "   coreml fp16, coreml: not run here: Core ML runs on Macs only." in printed
+    assert "latency: one image." in printed
+    assert "GMACs: Multiply-accumulates of conv." in printed
+
+
+def test_names_with_brackets_are_written_as_they_are(report: BenchmarkReport) -> None:
+    group = report.groups[0]
+    row = replace(group.rows[-1], label="[red]a[/].onnx", not_run="[bold]no[/bold]")
+    odd = replace(report, groups=(replace(group, student="[/] of mine", rows=(row,), notes=("[/]",)),))
+    text = "\n".join(lines(odd, 120))
+    assert "[red]a[/].onnx: not run here: [bold]no[/bold]" in text
+    assert text.startswith("[/] of mine (01234567)")
+
+
+def test_a_long_name_is_folded_and_never_lost(report: BenchmarkReport) -> None:
+    group = report.groups[0]
+    name = "onnx fp32, onnxruntime, " + "a-very-long-name-" * 4 + ".onnx"
+    long = replace(group, rows=(group.rows[0], replace(group.rows[2], label=name)))
+    printed = lines(replace(report, groups=(long,)), 80)
+    assert max(len(line) for line in printed) <= 80
+    assert any("2.50 [2.40, 2.60]" in line for line in printed)
+
+
+def test_no_group_leaves_the_circumstances(report: BenchmarkReport) -> None:
+    printed = lines(replace(report, groups=()), 120)
+    assert printed[0].startswith("Some CPU @ 2.70GHz, 2 cores")
+
+
+def test_warnings_come_before_the_machine(report: BenchmarkReport) -> None:
+    busy = replace(report, groups=(), load=replace(report.load, other_work=0.5))
+    assert lines(busy, 120)[0].startswith("others took 50 % of this machine meanwhile")
