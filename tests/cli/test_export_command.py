@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +16,24 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from aml_edge.artifact import Format
+from aml_edge.artifact import Format, Verdict
 from aml_edge.cli.export import export
+from aml_edge.datasets.image_source import image_source
+from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import MissingExtraError, UsageError
 from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
 from aml_edge.index import TeacherIndex
+from aml_edge.index_building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
+
+CommandLine = Callable[..., Any]
 
 app = typer.Typer()
 app.command()(export)
@@ -142,3 +148,97 @@ def test_native_fit_is_refused(checkpoint: StudentCheckpoint, tmp_path: Path) ->
     with pytest.raises(UsageError, match="`fit` is 'native'"):
         run("--format", "onnx", "--student", "mine", "--fit", "native", "--out", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch, lively_file: Path) -> Callable[[bytes], None]:
+    """Makes every conversion to ONNX give the lively student's file, or the bytes that are handed in."""
+
+    def give(model: bytes) -> None:
+        def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+            path.write_bytes(model)
+
+        monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))
+
+    give(lively_file.read_bytes())
+    return give
+
+
+ONNX_OF_MINE = ("export", "--format", "onnx", "--student", "mine", "--image-size", "64")
+
+
+def test_with_index_and_images_a_file_is_verified_at_the_end(
+    command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--dataset", blobs, "--json", "report.json")
+    assert ended.code == 0, ended.err
+    assert "verified: medium mAP " in ended.out
+    assert ended.out.rstrip().endswith("30 images in onnxruntime cpu")
+    assert "not verified" not in ended.out
+    path = Path("artifacts/mine-64px-squash-fp32.onnx")
+    assert read_artifact(path).manifest.verdict is Verdict.VERIFIED
+    assert json.loads(Path(f"{path}.json").read_text())["verdict"] == "verified"
+    (report,) = json.loads(Path("report.json").read_text())
+    assert report["manifest"]["verdict"] == report["verification"]["judgement"]["verdict"] == "verified"
+
+
+def test_a_file_that_fails_at_the_end_stays_and_says_so(
+    command_line: CommandLine,
+    workplace: Path,
+    converted: Callable[[bytes], None],
+    broken_model: bytes,
+    blob_index: Path,
+    blobs: Path,
+) -> None:
+    converted(broken_model)
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs)
+    path = Path("artifacts/mine-64px-squash-fp32.onnx")
+    assert ended.code == 3
+    assert ended.err == f"error: {path} failed verification, for the reasons above; do not ship it.\n"
+    assert "− smallest centred cosine: " in ended.out
+    assert read_artifact(path).manifest.verdict is Verdict.FAILED
+
+
+def test_images_that_prove_nothing_end_with_one(
+    command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs, "--max-images", "3")
+    assert ended.code == 1
+    assert "not run: too few images: 3 distinct ones of 3" in ended.out
+    assert read_artifact(Path("artifacts/mine-64px-squash-fp32.onnx")).manifest.verdict is Verdict.NOT_RUN
+
+
+def test_without_images_the_command_that_verifies_is_said(
+    command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index)
+    assert ended.code == 0, ended.err
+    said = ended.out.splitlines()[-1].removeprefix("not verified; to do so: aml-edge ")
+    arguments = shlex.split(said)
+    assert arguments[-2:] == ["--dataset", "DIR"]
+    assert command_line(*arguments[:-1], blobs).code == 0
+
+
+@pytest.mark.parametrize("given", ["dataset", "images"])
+def test_images_without_an_index_are_refused_before_any_conversion(
+    command_line: CommandLine, workplace: Path, specs: list[ExportSpec], blobs: Path, given: str
+) -> None:
+    ended = command_line(*ONNX_OF_MINE, f"--{given}", blobs)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: `{given}` is given without `index`; a file is verified against an index: add --index.\n"
+    )
+    assert specs == []
+
+
+def test_an_index_of_another_teacher_is_refused_before_any_conversion(
+    command_line: CommandLine, workplace: Path, specs: list[ExportSpec], blobs: Path, tmp_path: Path
+) -> None:
+    other = FakeEmbedder(EmbeddingSpace("another teacher", "b" * 64, 32), Preprocessing(64))
+    index = build_index(other, image_source(blobs), tmp_path / "other").path
+    ended = command_line(*ONNX_OF_MINE, "--index", index, "--dataset", blobs)
+    assert ended.code == 1
+    assert "student 'mine' lives in toy teacher (aaaaaaaa), 32-D, no whitening, but the index" in ended.err
+    assert "in another teacher (bbbbbbbb), 32-D, no whitening" in ended.err
+    assert specs == []
+    assert not Path("artifacts").exists()
