@@ -13,22 +13,21 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
-from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.pooling import gem, l2_normalise
 from aml_edge.networks.student import Student
-from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
-from aml_edge.training.batches import forward_by_shape, load_batches
-from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.batches import forward_by_shape
+from aml_edge.training.inputs import TrainingInputs
 
 BATCH_SIZE = 16
 
 
 def warm_start_adaptor(
     student: Student,
-    training_set: TrainingSet,
-    preprocessing: Preprocessing,
+    inputs: TrainingInputs,
+    teacher_embeddings: Embeddings,
     *,
     penalty: float,
     progress: Progress | None = None,
@@ -37,25 +36,24 @@ def warm_start_adaptor(
 
     Args:
         student: in evaluation mode; its trunk gives the features, pooled with its own GeM power.
-        training_set: images and their teacher embeddings.
-        preprocessing: of the images.
+        inputs: the images, as its trunk takes them.
+        teacher_embeddings: (N, D) of the same images.
         penalty: see `ridge_regression`.
         progress: where the work is announced.
     """
-    normalise = Normalise(preprocessing.mean, preprocessing.std)
-    teacher_embeddings = torch.from_numpy(training_set.teacher_embeddings)
-    count = len(training_set.items)
+    targets = torch.from_numpy(teacher_embeddings)
+    count = len(targets)
 
-    def pooled(pixels: Tensor) -> Tensor:
-        return l2_normalise(gem(student.backbone(normalise(pixels)), student.pool.p))
+    def pooled(stack: Tensor) -> Tensor:
+        return l2_normalise(gem(inputs.trunk(stack), student.pool.p))
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         with (progress or SilentProgress()).task("warm start", count) as task:
-            for batch in load_batches(training_set.items, range(count), preprocessing, BATCH_SIZE):
-                yield forward_by_shape(pooled, batch.images), teacher_embeddings[list(batch.rows)]
+            for batch in inputs.batches(range(count), BATCH_SIZE):
+                yield torch.stack(forward_by_shape(pooled, batch.inputs)), targets[list(batch.rows)]
                 task.advance(len(batch.rows))
 
-    with torch.inference_mode():
+    with torch.no_grad():
         weights = ridge_regression(pairs(), penalty=penalty)
     return weights[:, :, None, None].to(student.adaptor.weight.dtype)
 

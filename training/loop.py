@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from aml_edge.embedder import Embeddings
 from aml_edge.errors import TrainingError
 from aml_edge.networks.frozen_batch_norm import freeze_batch_norm
-from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.student import Student
-from aml_edge.preprocessing import Preprocessing
-from aml_edge.training.batches import forward_by_shape, load_batches
+from aml_edge.training.batches import forward_by_shape
+from aml_edge.training.inputs import TrainingInputs
 from aml_edge.training.losses import named_loss
 from aml_edge.training.optimisation import build_optimiser, rate_at
 from aml_edge.training.settings import TrainingSettings
-from aml_edge.training.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,14 @@ class StepRecord:
 
 
 def training_steps(
-    student: Student, training_set: TrainingSet, preprocessing: Preprocessing, settings: TrainingSettings
+    student: Student, inputs: TrainingInputs, teacher_embeddings: Embeddings, settings: TrainingSettings
 ) -> Iterator[StepRecord]:
     """Trains `student` in place and yields after each step; the same seed and threads give the same weights.
 
     Args:
         student: to be trained; its batch-norm statistics stay as they are, and so do weights that take no gradient.
-        training_set: images and their teacher embeddings.
-        preprocessing: of the images.
+        inputs: the images, as its trunk takes them.
+        teacher_embeddings: (N, D) of the same images, rows L2-normalised.
         settings: how.
 
     Raises:
@@ -58,24 +57,26 @@ def training_steps(
     measure_loss = named_loss(settings.loss)
     student.train()
     freeze_batch_norm(student)
-    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's overloads
     optimiser = build_optimiser(student, settings)
     rates = [group["lr"] for group in optimiser.param_groups]
-    network = nn.Sequential(Normalise(preprocessing.mean, preprocessing.std), student)
-    teacher_embeddings = torch.from_numpy(training_set.teacher_embeddings)
+    targets = torch.from_numpy(teacher_embeddings)
     generator = torch.Generator().manual_seed(settings.seed)
-    count = len(training_set.items)
+    count = len(targets)
     total_steps = settings.epochs * math.ceil(count / settings.batch_size)
     step = 0
+
+    def embedded(stack: Tensor) -> Tensor:
+        return student.head(inputs.trunk(stack))
+
     for epoch in range(1, settings.epochs + 1):
         order = torch.randperm(count, generator=generator).tolist()
-        for batch in load_batches(training_set.items, order, preprocessing, settings.batch_size):
+        for batch in inputs.batches(order, settings.batch_size):
             share = rate_at(step, total_steps, settings.warm_up)
             step += 1
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * share
-            embeddings = forward_by_shape(network, batch.images)  # (B, D)
-            loss = measure_loss(embeddings, teacher_embeddings[list(batch.rows)])
+            embeddings = torch.stack(forward_by_shape(embedded, batch.inputs))  # (B, D)
+            loss = measure_loss(embeddings, targets[list(batch.rows)])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]

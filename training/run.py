@@ -17,6 +17,7 @@ from aml_edge.preprocessing import Fit
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.space import require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
+from aml_edge.training.inputs import training_inputs
 from aml_edge.training.loop import StepRecord, training_steps
 from aml_edge.training.losses import named_loss
 from aml_edge.training.optimisation import freeze_stages
@@ -37,7 +38,7 @@ class TrainingReport:
         images: of the training set; each was seen `epochs` times.
         epochs, steps: done.
         first_loss, last_loss: means over the first and the last tenth of the steps.
-        warm_start_seconds: of the pass over the images before the first step; 0 where there was none.
+        preparing_seconds: before the first step: the frozen stages' pass over the images, and the warm start.
         seconds: of the steps.
         images_per_second: in the steps, reading included.
     """
@@ -48,7 +49,7 @@ class TrainingReport:
     steps: int
     first_loss: float
     last_loss: float
-    warm_start_seconds: float
+    preparing_seconds: float
     seconds: float
     images_per_second: float
 
@@ -115,10 +116,13 @@ def train_student(
     write_text_atomically(run / SETTINGS_FILE, json.dumps(settings.to_json(), indent=2) + "\n")
 
     started = time.perf_counter()
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's overloads
+    inputs = training_inputs(
+        student, training_set, preprocessing, frozen_stages=settings.frozen_stages, progress=progress
+    )
+    targets = training_set.teacher_embeddings
     if settings.warm_start:
-        weights = warm_start_adaptor(
-            student, training_set, preprocessing, penalty=settings.warm_start_penalty, progress=progress
-        )
+        weights = warm_start_adaptor(student, inputs, targets, penalty=settings.warm_start_penalty, progress=progress)
         with torch.no_grad():
             student.adaptor.weight.copy_(weights)
     warm = time.perf_counter()
@@ -128,7 +132,7 @@ def train_student(
     seen = 0
     try:
         with progress.task("training", settings.epochs * count) as task:
-            for record in training_steps(student, training_set, preprocessing, settings):
+            for record in training_steps(student, inputs, targets, settings):
                 records.append(record)
                 seen += record.images
                 speed = seen / (time.perf_counter() - warm)
@@ -146,7 +150,7 @@ def train_student(
         steps=len(records),
         first_loss=sum(one.loss for one in records[:tenth]) / tenth,
         last_loss=sum(one.loss for one in records[-tenth:]) / tenth,
-        warm_start_seconds=warm - started if settings.warm_start else 0.0,
+        preparing_seconds=warm - started,
         seconds=seconds,
         images_per_second=seen / seconds,
     )

@@ -103,11 +103,11 @@ def _what_is_left_said(run: Path, console: Console) -> Iterator[None]:
 
 
 def _print_report(report: TrainingReport, console: Console) -> None:
-    warm_start = f", after a warm start of {report.warm_start_seconds:.1f} s" if report.warm_start_seconds else ""
     epochs = "1 epoch" if report.epochs == 1 else f"{report.epochs} epochs"
     console.print(
         f"{epochs} of {report.images} images in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"
-        f"{warm_start}; loss {report.first_loss:.4f} → {report.last_loss:.4f}",
+        f", after {report.preparing_seconds:.1f} s of preparation; "
+        f"loss {report.first_loss:.4f} → {report.last_loss:.4f}",
         soft_wrap=True,
     )
     console.print(f"[bold]{escape(str(report.run))}[/]", soft_wrap=True)

@@ -55,6 +55,10 @@ class Student(nn.Module):
         """Returns (B, D, h, w) after the adaptor and its ReLU, of (B, 3, H, W) normalised images."""
         return torch.relu(self.adaptor(self.backbone(images)))
 
+    def head(self, feature_map: Tensor) -> Tensor:
+        """Returns (B, D) embeddings of the backbone's feature map (B, C, h, w), rows L2-normalised."""
+        return l2_normalise(self.pool(torch.relu(self.adaptor(feature_map))))
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns (B, D) embeddings of (B, 3, H, W) normalised images, rows L2-normalised."""
-        return l2_normalise(self.pool(self.features(images)))
+        return self.head(self.backbone(images))

@@ -80,22 +80,23 @@ def test_trains_into_the_run_folder(data: Path, index: Path, tmp_path: Path) -> 
     assert numbers["run"] == str(run)
     lines = done.output.splitlines()
     assert lines[0] == f"8 images: image files of a folder {data}"
-    assert lines[1].startswith("warm start: 8/8, ")
-    assert lines[2].startswith("training: 16/16, ")
-    assert lines[2].endswith(" images/s") and ", loss 0." in lines[2]
-    assert lines[3] == (
-        f"2 epochs of 8 images in {numbers['seconds']:.1f} s ({numbers['images_per_second']:.1f} images/s), after a "
-        f"warm start of {numbers['warm_start_seconds']:.1f} s; "
+    assert lines[1].startswith("frozen stages: 8/8, ")
+    assert lines[2].startswith("warm start: 8/8, ")
+    assert lines[3].startswith("training: 16/16, ")
+    assert lines[3].endswith(" images/s") and ", loss 0." in lines[3]
+    assert lines[4] == (
+        f"2 epochs of 8 images in {numbers['seconds']:.1f} s ({numbers['images_per_second']:.1f} images/s), after "
+        f"{numbers['preparing_seconds']:.1f} s of preparation; "
         f"loss {numbers['first_loss']:.4f} → {numbers['last_loss']:.4f}"
     )
-    assert lines[4] == str(run)
+    assert lines[5] == str(run)
 
 
 def test_json_on_standard_output_is_alone_there(data: Path, index: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     quick = (*SMALL, "--epochs", 1, "--no-warm-start")
     done = invoke("--data", data, "--index", index, "--out", run, *quick, "--json", "-")
-    assert json.loads(done.stdout)["warm_start_seconds"] == 0
+    assert json.loads(done.stdout)["steps"] == 2
     assert "1 epoch of 8 images in " in done.stderr
     assert "warm start" not in done.stderr
 

@@ -15,6 +15,7 @@ from aml_edge.networks.checkpoints import weights_sha256
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from aml_edge.training.adaptor_warm_start import ridge_regression, warm_start_adaptor
+from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.training_set import TrainingSet
 
 Rows = npt.NDArray[np.float64]
@@ -82,7 +83,8 @@ def test_starts_from_the_trunks_pooled_features(
     with torch.no_grad():
         student.pool.p.fill_(2.0)
     before = weights_sha256(student)
-    weights = warm_start_adaptor(student, training_set, Preprocessing(64), penalty=0.5)
+    inputs = PixelInputs(student, training_set, Preprocessing(64))
+    weights = warm_start_adaptor(student, inputs, training_set.teacher_embeddings, penalty=0.5)
 
     features = []
     for image in pixels:

@@ -23,18 +23,22 @@ SINGLE_PRECISION = 1e-5
 """A convolution may add in another order when its batch is larger."""
 
 
+def tensors(pixels: Images) -> list[Tensor]:
+    return [torch.from_numpy(image) for image in pixels]
+
+
 def test_gives_the_rows_asked_for_in_their_order(training_set: TrainingSet, pixels: Images) -> None:
     rows = [7, 0, 3, 11, 2]
     batches = list(load_batches(training_set.items, rows, Preprocessing(64), 2))
     assert [batch.rows for batch in batches] == [(7, 0), (3, 11), (2,)]
     for batch in batches:
-        for row, image in zip(batch.rows, batch.images, strict=True):
-            np.testing.assert_array_equal(image, pixels[row])
+        for row, image in zip(batch.rows, batch.inputs, strict=True):
+            np.testing.assert_array_equal(image.numpy(), pixels[row])
 
 
 def test_images_are_fitted(training_set: TrainingSet) -> None:
     (batch,) = load_batches(training_set.items, [0, 1], Preprocessing(32), 2)
-    assert [image.shape for image in batch.images] == [(32, 24, 3), (24, 32, 3)]
+    assert [tuple(image.shape) for image in batch.inputs] == [(32, 24, 3), (24, 32, 3)]
 
 
 def test_no_rows_give_no_batch(training_set: TrainingSet) -> None:
@@ -61,7 +65,7 @@ def test_by_shape_equals_one_by_one(start: StudentCheckpoint, pixels: Images) ->
         return embeddings
 
     with torch.inference_mode():
-        together = forward_by_shape(network, pixels)
+        together = torch.stack(forward_by_shape(network, tensors(pixels)))
         alone = torch.cat([network(torch.from_numpy(image)[None]) for image in pixels])
     assert together.shape == (len(pixels), 16)
     assert (together - alone).abs().max() < SINGLE_PRECISION
@@ -74,14 +78,15 @@ def test_images_of_one_shape_go_together(pixels: Images) -> None:
         given.append(tuple(batch.shape))
         return batch.float().mean(dim=(1, 2))
 
-    rows = forward_by_shape(network, pixels)
+    rows = torch.stack(forward_by_shape(network, tensors(pixels)))
     assert sorted(given) == [(4, 64, 48, 3), (8, 48, 64, 3)]
     np.testing.assert_allclose(rows, np.stack([image.mean(axis=(0, 1)) for image in pixels]), rtol=1e-5)
 
 
 def test_gradients_reach_every_image(pixels: Images) -> None:
     scale = torch.ones(3, requires_grad=True)
-    total = forward_by_shape(lambda batch: batch.float().mean(dim=(1, 2)) * scale, pixels).sum()
+    rows = forward_by_shape(lambda batch: batch.float().mean(dim=(1, 2)) * scale, tensors(pixels))
+    total = torch.stack(rows).sum()
     (gradient,) = torch.autograd.grad(total, scale)
     expected = np.stack([image.mean(axis=(0, 1)) for image in pixels]).sum(axis=0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)

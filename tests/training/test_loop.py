@@ -17,6 +17,7 @@ from aml_edge.errors import TrainingError, UsageError
 from aml_edge.networks.checkpoints import weights_sha256
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.loop import training_steps
 from aml_edge.training.optimisation import freeze_stages
 from aml_edge.training.settings import TrainingSettings
@@ -29,7 +30,8 @@ PLAIN = TrainingSettings(epochs=2, batch_size=5, image_side_px=64, learning_rate
 
 
 def steps_of(student: Student, training_set: TrainingSet, settings: TrainingSettings) -> list[Any]:
-    return list(training_steps(student, training_set, NATIVE, settings))
+    inputs = PixelInputs(student, training_set, NATIVE)
+    return list(training_steps(student, inputs, training_set.teacher_embeddings, settings))
 
 
 def batch_norm_statistics(student: Student) -> dict[str, Tensor]:
@@ -134,9 +136,10 @@ def test_stops_where_the_loss_or_its_gradient_is_not_finite(
 
     monkeypatch.setattr("aml_edge.training.losses.LOSSES", {"regression": breaks_at_the_third_step})
     student = new_student()
+    inputs = PixelInputs(student, training_set, NATIVE)
     hashes = []
     with pytest.raises(TrainingError) as caught:
-        for _ in training_steps(student, training_set, NATIVE, PLAIN):
+        for _ in training_steps(student, inputs, training_set.teacher_embeddings, PLAIN):
             hashes.append(weights_sha256(student))
     assert len(hashes) == 2
     assert weights_sha256(student) == hashes[-1]
