@@ -54,6 +54,7 @@ def search(
     with closing(_open(opened, artifact, student, runtime)) as embedder:
         answers = find(images, embedder, opened, k)
     for answer in answers:
+        console.print(f"[bold]{escape(str(answer.image))}[/]", soft_wrap=True)
         console.print(_table(answer))
     write_json(answers, json_target)
 
@@ -92,7 +93,7 @@ def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runti
 
 
 def _table(answer: Answer) -> Table:
-    table = Table(title=escape(str(answer.image)), title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     table.add_column("rank", justify="right")
     table.add_column("image", overflow="fold")
     table.add_column("cosine", justify="right")
