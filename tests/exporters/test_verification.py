@@ -6,17 +6,20 @@ import copy
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aml_edge.artifact import Artifact, Format, Precision, Verdict
 from aml_edge.errors import ArtifactError, SpaceMismatchError, UsageError, VerificationError
 from aml_edge.exporters import verification
 from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.exporters.export import export_student
+from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.half_precision import record_head_range
 from aml_edge.exporters.verdicts import not_run, recorded, require_none_failed
 from aml_edge.exporters.verification import Verification, VerificationOptions, Verifier, verify_artifact
@@ -24,11 +27,13 @@ from aml_edge.exporters.verification_images import VerificationImages, images_of
 from aml_edge.formats import read_artifact, write_manifest
 from aml_edge.image_loading import embed_items
 from aml_edge.index import TeacherIndex
+from aml_edge.networks.backbones import seeded
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.pooling import gem, l2_normalise
+from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Pixels, load_pixels
-from aml_edge.preprocessing import Fit
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.runtimes.torch_runtime import TorchEmbedder
 from aml_edge.space import EmbeddingSpace, untrained_space
 
@@ -37,10 +42,10 @@ Exported = Callable[..., Artifact]
 
 
 class PlainHeadStudent(DeployableStudent):
-    """The network with the head as the student has it, on features so large that nothing changes but half's range."""
+    """The network with the head as the student has it, which is what a naive export would hold."""
 
     def head(self, features: Tensor) -> Tensor:
-        return l2_normalise(gem(1000 * features, 3.0))
+        return l2_normalise(gem(features, 3.0))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,16 @@ def test_a_half_precision_file_is_simulated_too(
     assert half.head == record_head_range(network, pixels, preprocessing)
 
 
+NEAR_LIMIT = 30.0
+"""27 000 to the third power, which half precision holds; ten times as large, it does not."""
+HEADS = {
+    "plain head": (PlainHeadStudent, 1.0, True),
+    "plain head, features times ten": (PlainHeadStudent, 10.0, False),
+    "exported head, features times ten": (DeployableStudent, 10.0, True),
+}
+
+
+@pytest.mark.parametrize(("head", "factor", "passes"), HEADS.values(), ids=HEADS)
 def test_a_head_that_overflows_in_half_precision_fails_although_the_runtime_hides_it(
     exported: Exported,
     checkpoint: StudentCheckpoint,
@@ -121,14 +136,65 @@ def test_a_head_that_overflows_in_half_precision_fails_although_the_runtime_hide
     images: VerificationImages,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    head: type[DeployableStudent],
+    factor: float,
+    passes: bool,
 ) -> None:
     artifact = copied(exported(Format.ONNX, Precision.FP16), tmp_path)
-    monkeypatch.setattr(verification, "DeployableStudent", PlainHeadStudent)
-    result = verify_artifact(artifact, checkpoint, index, images)
-    assert result.judgement.verdict is Verdict.FAILED
-    assert "in simulated half precision, 24 of 24 embeddings hold NaN or an infinity" in result.judgement.reasons
-    assert result.report is not None
+    larger = scaled(checkpoint, factor * NEAR_LIMIT / largest_feature(checkpoint, images))
+    same = Artifact(artifact.path, replace(artifact.manifest, weights_sha256=larger.weights_sha256))
+    monkeypatch.setattr(verification, "DeployableStudent", head)
+    result = verify_artifact(same, larger, index, images)
+    assert result.report is not None and result.report.half_precision is not None
     assert result.report.agreement.non_finite == 0
+    assert result.report.half_precision.head.largest == pytest.approx(factor * NEAR_LIMIT, rel=1e-4)
+    assert_only_half_precision_broke(result, passes=passes)
+
+
+@pytest.mark.skipif(find_spec("coremltools") is None, reason="the extra 'coreml' is not installed")
+@pytest.mark.parametrize(("head", "factor", "passes"), HEADS.values(), ids=HEADS)
+def test_a_core_ml_file_whose_head_overflows_in_half_precision_fails(
+    images: VerificationImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    head: type[DeployableStudent],
+    factor: float,
+    passes: bool,
+) -> None:
+    """Here the file itself is unsafe: it holds that head, and all of it in half precision. Its trunk converts fast."""
+    student = Student(StudentSpec("tf_efficientnet_lite0", 64))
+    with seeded(0):
+        student.backbone = nn.Conv2d(3, 16, 16, stride=32, bias=False)  # type: ignore[assignment]
+        student.adaptor = nn.Conv2d(16, 64, 1, bias=False)
+    space = EmbeddingSpace("toy teacher", "c" * 64, 64)
+    tiny = StudentCheckpoint(student.eval(), "tiny", space, Preprocessing(), trained=True)
+    larger = scaled(tiny, factor * NEAR_LIMIT / largest_feature(tiny, images))
+    monkeypatch.setattr("aml_edge.exporters.export.DeployableStudent", head)
+    monkeypatch.setattr("aml_edge.exporters.to_coreml._BeforeHead.__call__", lambda self, operation: True)
+    artifact = export_student(larger, ExportSpec(Format.COREML, Precision.FP16, SIDE), tmp_path)
+    result = verify_artifact(artifact, larger, index_of(larger, images, tmp_path), images, VerificationOptions("mil"))
+    assert_only_half_precision_broke(result, passes=passes)
+    assert read_artifact(artifact.path).manifest.verdict is (Verdict.VERIFIED if passes else Verdict.FAILED)
+
+
+def largest_feature(checkpoint: StudentCheckpoint, images: VerificationImages) -> float:
+    """Returns the largest input of the head over the images at the file's pixels."""
+    preprocessing = checkpoint.preprocessing.fitted(Fit.SQUASH, SIDE)
+    network = DeployableStudent(checkpoint.student, checkpoint.preprocessing)
+    pixels = [load_pixels(item.path, preprocessing) for item in images.items]
+    return record_head_range(network, pixels, preprocessing).largest
+
+
+def assert_only_half_precision_broke(result: Verification, *, passes: bool) -> None:
+    assert result.report is not None and result.report.half_precision is not None
+    broken = result.report.half_precision.agreement.non_finite
+    if passes:
+        assert (result.judgement.verdict, broken) == (Verdict.VERIFIED, 0), result.judgement.reasons
+        return
+    assert result.judgement.verdict is Verdict.FAILED
+    assert broken > 0
+    words = f"in simulated half precision, {broken} of 24 embeddings hold NaN or an infinity"
+    assert words in result.judgement.reasons
 
 
 def test_a_whitened_file_is_verified_against_a_whitened_index(
