@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from aml_edge.networks.checkpoints import STUDENT_FILE, StudentCheckpoint, Teach
 from aml_edge.progress import Progress
 from aml_edge.querying import sized, student_queries
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
-from aml_edge.training.run import SETTINGS_FILE, TrainingReport, train_student
+from aml_edge.training.run import LOG_FILE, SETTINGS_FILE, TrainingReport, train_student
 from aml_edge.training.settings import TrainingSettings
 from aml_edge.training.starting_student import starting_student
 from aml_edge.training.training_set import training_set_of
@@ -86,8 +87,9 @@ def indexed(teacher: TeacherCheckpoint, images: Path, out: Path, progress: Progr
 def trained(
     index: TeacherIndex, images: Path, run: Path, settings: TrainingSettings, progress: Progress
 ) -> tuple[StudentCheckpoint, TrainingReport | None]:
-    """Returns the student trained for an index, and how; no report where an earlier run had done it."""
-    if (run / STUDENT_FILE).is_file() and _settings_of(run) == settings.to_json():
+    """Returns the student trained for an index, and how; no report where an earlier run had done all of it."""
+    steps = settings.epochs * math.ceil(len(index.ids) / settings.batch_size)
+    if (run / STUDENT_FILE).is_file() and _settings_of(run) == settings.to_json() and _steps_of(run) == steps:
         found = load_student(run)
         if found.space == index.space:
             return found, None
@@ -158,3 +160,11 @@ def _settings_of(run: Path) -> object:
         return json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _steps_of(run: Path) -> int:
+    """Returns how many steps a run has logged; a student is there after the first epoch of several already."""
+    try:
+        return len((run / LOG_FILE).read_text(encoding="utf-8").splitlines()) - 1
+    except (OSError, ValueError):
+        return 0
