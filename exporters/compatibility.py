@@ -1,6 +1,6 @@
 """`measure_compatibility`: what an artifact does to a student's embeddings, as numbers.
 
-Nothing is judged and nothing is printed here: `aml_edge.exporters.tolerances` judges,
+Nothing is judged and nothing is printed here: `aml_edge.exporters.judgement` judges,
 `aml_edge.exporters.compatibility_tables` prints.
 """
 

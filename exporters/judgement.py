@@ -88,6 +88,12 @@ def _unprovable(report: CompatibilityReport) -> Iterator[str]:
             f"too small an index: it holds {report.ranking.database_images} images, "
             f"{FEWEST_INDEXED_IMAGES} are needed to compare rankings"
         )
+    elif not report.index_pair_distance >= SMALLEST_PAIR_DISTANCE:
+        yield (
+            f"the index's embeddings of different images do not differ (median distance "
+            f"{report.index_pair_distance:.4f}, at least {SMALLEST_PAIR_DISTANCE:g} is needed), so its ranking is "
+            "chance; build it with a trained teacher"
+        )
     if report.precision is Precision.FP16 and report.half_precision is None:
         yield "half precision was not simulated, and this runtime hides what it does to the head"
     if report.student_non_finite:

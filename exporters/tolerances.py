@@ -1,4 +1,4 @@
-"""What an export may cost: one table of tolerances, and the judgement of a report by it."""
+"""What an export may cost: one table of tolerances, each of which an option can replace."""
 
 from __future__ import annotations
 

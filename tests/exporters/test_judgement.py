@@ -157,6 +157,16 @@ NOTHING_KNOWN: dict[str, tuple[Change, str]] = {
         lambda report: replace(report, ranking=replace(report.ranking, database_images=10, overlaps=())),
         "too small an index: it holds 10 images, 11 are needed to compare rankings",
     ),
+    "constant index": (
+        lambda report: replace(report, index_pair_distance=0.0012),
+        "the index's embeddings of different images do not differ (median distance 0.0012, at least 0.02 is needed), "
+        "so its ranking is chance; build it with a trained teacher",
+    ),
+    "broken index": (
+        lambda report: replace(report, index_pair_distance=NAN),
+        "the index's embeddings of different images do not differ (median distance nan, at least 0.02 is needed), "
+        "so its ranking is chance; build it with a trained teacher",
+    ),
     "half precision not simulated": (
         lambda report: replace(report, half_precision=None),
         "half precision was not simulated, and this runtime hides what it does to the head",
