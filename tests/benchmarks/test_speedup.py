@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 
 import numpy as np
 import pytest
@@ -39,11 +39,20 @@ def test_each_is_the_other_s_reciprocal() -> None:
 
 
 def test_the_interval_holds_95_percent_of_the_resampled_medians() -> None:
-    ratios = (1.0, 2.0, 3.0, 10.0, 11.0)
-    medians = sorted(sorted(drawn)[2] for drawn in itertools.product(ratios, repeat=5))  # all 3125, each as likely
-    low, high = (medians[round(share * (len(medians) - 1))] for share in (0.025, 0.975))
-    found = measure_speed_up([[1000 * ratio] for ratio in ratios], [[1000]] * 5)  # type: ignore[list-item]
-    assert (found.value, found.low, found.high) == (3, low, high)
+    rounds = 19
+    # A resampled median is at most the k-th ratio where at least 10 of 19 drawn ones are, each with chance k / 19.
+    at_most = {
+        k: sum(
+            math.comb(rounds, drawn) * (k / rounds) ** drawn * (1 - k / rounds) ** (rounds - drawn)
+            for drawn in range(10, 20)
+        )
+        for k in range(1, rounds + 1)
+    }
+    low = min(k for k, chance in at_most.items() if chance >= 0.025)
+    assert at_most[low - 1] < 0.02 and at_most[low] > 0.04  # far enough from it that 4000 drawings decide nothing
+    ratios = range(1, rounds + 1)
+    found = measure_speed_up([[1000 * ratio] for ratio in ratios], [[1000]] * rounds)
+    assert (found.value, found.low, found.high) == (10, low, rounds + 1 - low)
 
 
 def test_one_round_has_no_width() -> None:
