@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.preprocessing import Preprocessing
@@ -111,7 +110,7 @@ def report_of(index: TeacherIndex) -> IndexReport:
 
 def _print_report(report: IndexReport, console: Console) -> None:
     distance = report.median_pair_distance
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    console.print(f"[bold]{escape(str(report.path))}[/]", soft_wrap=True)
     for name, value in (
         ("space", report.space.describe()),
         ("fingerprint", report.fingerprint),
@@ -119,9 +118,7 @@ def _print_report(report: IndexReport, console: Console) -> None:
         ("images", f"{report.preprocessing.image_side_px} px, {report.preprocessing.fit} fit"),
         ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
     ):
-        table.add_row(name, escape(value))
-    console.print(f"[bold]{escape(str(report.path))}[/]", soft_wrap=True)
-    console.print(table)
+        console.print(f"{name:<13}  {escape(value)}", soft_wrap=True)
     if report.skipped:
         console.print(f"[yellow]{len(report.skipped)} images could not be read and were left out:[/]")
         for one in report.skipped:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aml_edge.evaluation import RetrievalRow
     from aml_edge.ranking import SettingReport
 
-NOTE = "mAP and mP in %, [95 % bootstrap over the N queries that have answers]"
+NOTE = "mAP and mP in %, [95 % bootstrap over N queries]"
 SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
