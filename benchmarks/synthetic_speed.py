@@ -19,10 +19,10 @@ from PIL import Image
 
 from aml_edge.benchmarks.environment import LoadWatch
 from aml_edge.benchmarks.latency import NS_PER_MS, LatencyReport, summarise
-from aml_edge.datasets.synthetic import draw_subject, scenery_of
-from aml_edge.datasets.synthetic_plan import Subject, subjects
-from aml_edge.datasets.synthetic_scenery import Scenery
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.plan import Subject, subjects
+from aml_edge.datasets.synthetic.scenery import Scenery
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import draw_subject, scenery_of
 
 JPEG_QUALITY = 84
 """The middle of the qualities that the views have."""

@@ -17,14 +17,14 @@ from aml_edge.cli.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from aml_edge.datasets.inspection import DatasetDescription, Spread
-    from aml_edge.datasets.synthetic import SyntheticReport
+    from aml_edge.datasets.synthetic.writing import SyntheticReport
 
 app = typer.Typer(help="Make a data set that needs no download, or look at one.", no_args_is_help=True)
 
 
 @dataclass(frozen=True)
 class SyntheticOptions:
-    """The fields of `aml_edge.datasets.synthetic_spec.SyntheticSpec`, as options."""
+    """The fields of `aml_edge.datasets.synthetic.spec.SyntheticSpec`, as options."""
 
     name: Annotated[str, typer.Option(help="OUT/train/NAME and OUT/test/NAME are written.")] = "synth"
     seed: Annotated[int, typer.Option(help="Another seed, other landmarks.")] = 0
@@ -50,8 +50,8 @@ def synth(
     json_target: JsonOption = None,
 ) -> None:
     """Draw landmarks under many views, in the layouts of retrieval-SfM and of revisited Oxford."""
-    from aml_edge.datasets.synthetic import write_synthetic
-    from aml_edge.datasets.synthetic_spec import SyntheticSpec
+    from aml_edge.datasets.synthetic.spec import SyntheticSpec
+    from aml_edge.datasets.synthetic.writing import write_synthetic
 
     console = console_for(json_target)
     landmarks_val = options.landmarks_val

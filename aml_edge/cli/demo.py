@@ -15,7 +15,7 @@ from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write
 
 if TYPE_CHECKING:
     from aml_edge.benchmarks.report import BenchmarkReport
-    from aml_edge.datasets.synthetic import SyntheticReport
+    from aml_edge.datasets.synthetic.writing import SyntheticReport
     from aml_edge.evaluation import RetrievalRow
     from aml_edge.exporters.export import ExportReport
     from aml_edge.training.run import TrainingReport
@@ -71,8 +71,8 @@ def _run(out: Path, console: Console) -> DemoReport:
     from aml_edge.cli.console import unredirected
     from aml_edge.cli.retrieval_table import summary_table
     from aml_edge.datasets.revisited import load_revisited
-    from aml_edge.datasets.synthetic import write_synthetic
-    from aml_edge.datasets.synthetic_spec import SyntheticSpec
+    from aml_edge.datasets.synthetic.spec import SyntheticSpec
+    from aml_edge.datasets.synthetic.writing import write_synthetic
     from aml_edge.exporters.verification_summary import summarise_verification
     from aml_edge.networks.released import resolve_teacher
     from aml_edge.training.settings import TrainingSettings

@@ -9,7 +9,7 @@ import pytest
 from aml_edge.benchmarks import synthetic_speed
 from aml_edge.benchmarks.latency import summarise
 from aml_edge.benchmarks.synthetic_speed import SyntheticSpeed, measure_synthetic_speed
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
 
 SPEC = SyntheticSpec(
     image_side_px=32,

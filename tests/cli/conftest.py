@@ -17,8 +17,8 @@ from PIL import Image
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.cli import app as app_module
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.synthetic import SyntheticReport, write_synthetic
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import SyntheticReport, write_synthetic
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import read_artifact, write_manifest

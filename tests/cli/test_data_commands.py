@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from aml_edge.datasets import synthetic as synthetic_module
-from aml_edge.datasets.synthetic import SyntheticReport, write_synthetic
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic import writing
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import SyntheticReport, write_synthetic
 
 CommandLine = Callable[..., Any]
 TINY = ("--image-side", 48, "--landmarks-train", 2, "--views-train", 3, "--landmarks-test", 2, "--distractors", 3)
@@ -51,7 +51,7 @@ def test_every_option_reaches_its_field(
         asked.append((spec, workers))
         return SyntheticReport(out, out, out, out, spec, 0, 0, 0, 0, 0, 0.0)
 
-    monkeypatch.setattr(synthetic_module, "write_synthetic", stand_in)
+    monkeypatch.setattr(writing, "write_synthetic", stand_in)
     spec = SyntheticSpec("other", 5, 100, 20, 6, 7, 8, 2, 3, 4, 9, 10)
     options = [
         word

@@ -20,8 +20,8 @@ from aml_edge.benchmarks.report import BenchmarkReport
 from aml_edge.bootstrap import Interval
 from aml_edge.cli import demo_steps as steps
 from aml_edge.datasets import synthetic as synthetic_module
-from aml_edge.datasets.synthetic import SyntheticReport
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.errors import AmlEdgeError, TeacherIndexError
 from aml_edge.evaluation import RetrievalRow
 from aml_edge.exporters.export import ExportReport

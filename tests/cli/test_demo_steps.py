@@ -18,7 +18,7 @@ from aml_edge.cli import demo_steps as steps
 from aml_edge.cli.demo_steps import DemoPaths
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import load_revisited
-from aml_edge.datasets.synthetic import SyntheticReport
+from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError
 from aml_edge.exporters.export_spec import ExportSpec

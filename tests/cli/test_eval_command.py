@@ -14,7 +14,7 @@ from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import load_revisited
-from aml_edge.datasets.synthetic import SyntheticReport
+from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.index_building import build_index
 from aml_edge.networks import released

@@ -17,7 +17,7 @@ from PIL import Image
 
 from aml_edge.cli.index import report_of
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.synthetic import SyntheticReport
+from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import UsageError
 from aml_edge.index import open_index

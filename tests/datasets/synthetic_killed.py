@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from aml_edge.datasets.synthetic import write_synthetic
+from aml_edge.datasets.synthetic.writing import write_synthetic
 
 
 def kill_at(event_number: int, out: Path) -> None:

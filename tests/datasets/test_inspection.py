@@ -18,8 +18,8 @@ from aml_edge.datasets.inspection import (
     Spread,
     inspect,
 )
-from aml_edge.datasets.synthetic import write_synthetic
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import DatasetError, UnsafePickleError
 from aml_edge.progress import ProgressTask
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from aml_edge.datasets.revisited import load_revisited
 from aml_edge.datasets.sfm import load_sfm
-from aml_edge.datasets.synthetic import write_synthetic
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import UsageError
 
 SPEC = SyntheticSpec(
@@ -188,8 +188,8 @@ def test_killed_before_anything_that_it_does_to_a_file(made: Path, tmp_path: Pat
 def test_killed_with_workers_and_started_again_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     code = (
-        "import sys; from pathlib import Path; from aml_edge.datasets.synthetic import write_synthetic;"
-        "from aml_edge.datasets.synthetic_spec import SyntheticSpec;"
+        "import sys; from pathlib import Path; from aml_edge.datasets.synthetic.writing import write_synthetic;"
+        "from aml_edge.datasets.synthetic.spec import SyntheticSpec;"
         f"write_synthetic(Path(sys.argv[1]), {SPEC!r}, workers=2)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(out)])
@@ -213,7 +213,7 @@ def wait_until_quiet(out: Path) -> None:
 def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; from concurrent.futures import ProcessPoolExecutor;"
-        "import multiprocessing; from aml_edge.datasets.synthetic import _end_with_parent;"
+        "import multiprocessing; from aml_edge.datasets.synthetic.writing import _end_with_parent;"
         "pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=_end_with_parent);"
         "Path(sys.argv[1]).write_text(str(pool.submit(os.getpid).result())); time.sleep(60)"
     )

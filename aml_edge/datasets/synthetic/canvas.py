@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw
 
-from aml_edge.datasets.synthetic_brush import Brush, Outline, Points, Rectangle, rectangle
-from aml_edge.datasets.synthetic_colours import Colour
+from aml_edge.datasets.synthetic.brush import Brush, Outline, Points, Rectangle, rectangle
+from aml_edge.datasets.synthetic.colours import Colour
 
 TILE_COURSES = 12
 

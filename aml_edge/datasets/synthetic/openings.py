@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from aml_edge.datasets.synthetic_brush import OUTLINES, SHADOW, Brush, Outline, Rectangle, arch
-from aml_edge.datasets.synthetic_colours import scaled
-from aml_edge.datasets.synthetic_style import LandmarkStyle, OpeningStyle
+from aml_edge.datasets.synthetic.brush import OUTLINES, SHADOW, Brush, Outline, Rectangle, arch
+from aml_edge.datasets.synthetic.colours import scaled
+from aml_edge.datasets.synthetic.style import LandmarkStyle, OpeningStyle
 
 CURTAINS = ((0.12, 2.6), (0.3, 1.5), (1.0, 1.0))
 """Up to which lot a window's glass is how much lighter: what makes one window unlike the next."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from aml_edge.datasets.synthetic_brush import OUTLINES, SHADOW, Rectangle
-from aml_edge.datasets.synthetic_canvas import Canvas
-from aml_edge.datasets.synthetic_colours import Colour, scaled
-from aml_edge.datasets.synthetic_openings import UNDIVIDED, draw_door, draw_opening
-from aml_edge.datasets.synthetic_ornaments import ORNAMENTS
-from aml_edge.datasets.synthetic_patterns import cut, tinted
-from aml_edge.datasets.synthetic_rooflines import ROOFLINES
-from aml_edge.datasets.synthetic_style import LandmarkStyle, decide_style
-from aml_edge.datasets.synthetic_texture import MARGIN, Texture, texture_of
+from aml_edge.datasets.synthetic.brush import OUTLINES, SHADOW, Rectangle
+from aml_edge.datasets.synthetic.canvas import Canvas
+from aml_edge.datasets.synthetic.colours import Colour, scaled
+from aml_edge.datasets.synthetic.openings import UNDIVIDED, draw_door, draw_opening
+from aml_edge.datasets.synthetic.ornaments import ORNAMENTS
+from aml_edge.datasets.synthetic.patterns import cut, tinted
+from aml_edge.datasets.synthetic.rooflines import ROOFLINES
+from aml_edge.datasets.synthetic.style import LandmarkStyle, decide_style
+from aml_edge.datasets.synthetic.texture import MARGIN, Texture, texture_of
 
 OVERHANG = 1.06
 """Width of the front's texture for a wall of width 1: eaves stand out."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from aml_edge.datasets.synthetic_plan import Role, Shot, Subject
-from aml_edge.datasets.synthetic_views import Difficulty
+from aml_edge.datasets.synthetic.plan import Role, Shot, Subject
+from aml_edge.datasets.synthetic.views import Difficulty
 
 ROWS = 12
 CELL_PX = 160

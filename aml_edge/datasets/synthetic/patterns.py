@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from aml_edge.datasets.synthetic_colours import Colour
+from aml_edge.datasets.synthetic.colours import Colour
 
 Field = npt.NDArray[np.float32]
 """(H, W) float32, mean about 0, most values within −1 and 1."""

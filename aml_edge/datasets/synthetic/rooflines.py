@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aml_edge.datasets.synthetic_brush import OUTLINES, SHADOW, Points, Rectangle, circle, pointed
-from aml_edge.datasets.synthetic_canvas import Canvas
-from aml_edge.datasets.synthetic_colours import choice, scaled
-from aml_edge.datasets.synthetic_style import LandmarkStyle
+from aml_edge.datasets.synthetic.brush import OUTLINES, SHADOW, Points, Rectangle, circle, pointed
+from aml_edge.datasets.synthetic.canvas import Canvas
+from aml_edge.datasets.synthetic.colours import choice, scaled
+from aml_edge.datasets.synthetic.style import LandmarkStyle
 
 DrawRoofline = Callable[[Canvas, np.random.Generator, LandmarkStyle, Rectangle], None]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.datasets.synthetic_landmark import Landmark
-from aml_edge.datasets.synthetic_texture import MARGIN, Homography
+from aml_edge.datasets.synthetic.landmark import Landmark
+from aml_edge.datasets.synthetic.texture import MARGIN, Homography
 
 Matrix = npt.NDArray[np.float64]
 Point = tuple[float, float]

@@ -14,8 +14,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from aml_edge.datasets.synthetic_camera import Pose
-from aml_edge.datasets.synthetic_colours import choice
+from aml_edge.datasets.synthetic.camera import Pose
+from aml_edge.datasets.synthetic.colours import choice
 
 
 class Difficulty(StrEnum):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from aml_edge.datasets.synthetic_brush import Brush, Rectangle
-from aml_edge.datasets.synthetic_colours import Colour, choice, scaled, varied
+from aml_edge.datasets.synthetic.brush import Brush, Rectangle
+from aml_edge.datasets.synthetic.colours import Colour, choice, scaled, varied
 
 CLOTHES: tuple[Colour, ...] = ((40, 44, 60), (150, 40, 40), (70, 90, 120), (200, 196, 186), (90, 80, 60), (30, 30, 30))
 PAINTS: tuple[Colour, ...] = (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from aml_edge.datasets.synthetic_colours import Colour, choice, varied
-from aml_edge.datasets.synthetic_landmark import draw_landmark
-from aml_edge.datasets.synthetic_patterns import smooth_noise, tinted, wall_patterns
-from aml_edge.datasets.synthetic_sprites import Sprite, draw_sprites
+from aml_edge.datasets.synthetic.colours import Colour, choice, varied
+from aml_edge.datasets.synthetic.landmark import draw_landmark
+from aml_edge.datasets.synthetic.patterns import smooth_noise, tinted, wall_patterns
+from aml_edge.datasets.synthetic.sprites import Sprite, draw_sprites
 
 SKIES: tuple[tuple[Colour, Colour, Colour], ...] = (
     ((70, 118, 184), (170, 202, 230), (244, 244, 242)),

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from aml_edge.datasets.synthetic_camera import (
+from aml_edge.datasets.synthetic.camera import (
     Camera,
     aim,
     front_plane,
@@ -19,12 +19,12 @@ from aml_edge.datasets.synthetic_camera import (
     sees_side,
     side_plane,
 )
-from aml_edge.datasets.synthetic_colours import choice, scaled
-from aml_edge.datasets.synthetic_landmark import Landmark
-from aml_edge.datasets.synthetic_patterns import cut
-from aml_edge.datasets.synthetic_scenery import Scenery
-from aml_edge.datasets.synthetic_texture import Homography, Texture, warp
-from aml_edge.datasets.synthetic_views import Light, View
+from aml_edge.datasets.synthetic.colours import choice, scaled
+from aml_edge.datasets.synthetic.landmark import Landmark
+from aml_edge.datasets.synthetic.patterns import cut
+from aml_edge.datasets.synthetic.scenery import Scenery
+from aml_edge.datasets.synthetic.texture import Homography, Texture, warp
+from aml_edge.datasets.synthetic.views import Light, View
 
 ASPECT = 0.75
 HAZE_GREY = 0.78

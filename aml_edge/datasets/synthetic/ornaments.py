@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from aml_edge.datasets.synthetic_brush import SHADOW, Brush, Rectangle, arch, circle
-from aml_edge.datasets.synthetic_colours import choice, scaled, varied
-from aml_edge.datasets.synthetic_style import ACCENTS, LandmarkStyle
+from aml_edge.datasets.synthetic.brush import SHADOW, Brush, Rectangle, arch, circle
+from aml_edge.datasets.synthetic.colours import choice, scaled, varied
+from aml_edge.datasets.synthetic.style import ACCENTS, LandmarkStyle
 
 Ornament = Callable[[Brush, np.random.Generator, LandmarkStyle, Rectangle], None]
 """Draws onto a wall's box."""

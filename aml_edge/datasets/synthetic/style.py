@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aml_edge.datasets.synthetic_colours import Colour, choice, scaled, varied
+from aml_edge.datasets.synthetic.colours import Colour, choice, scaled, varied
 
 
 @dataclass(frozen=True)

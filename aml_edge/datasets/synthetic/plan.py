@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from aml_edge.datasets.sfm import image_id
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
-from aml_edge.datasets.synthetic_views import Difficulty
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.views import Difficulty
 
 VIEWS_PER_DISTRACTOR = 4
 """Distractors are views of landmarks too, of which no query asks; each landmark gives so many."""

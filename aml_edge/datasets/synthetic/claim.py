@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from aml_edge.datasets.synthetic_spec import GENERATOR_VERSION, SyntheticSpec
+from aml_edge.datasets.synthetic.spec import GENERATOR_VERSION, SyntheticSpec
 from aml_edge.errors import UsageError
 from aml_edge.files import write_text_atomically
 

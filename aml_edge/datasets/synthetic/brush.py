@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from aml_edge.datasets.synthetic_colours import Colour
+from aml_edge.datasets.synthetic.colours import Colour
 
 Points = list[tuple[float, float]]
 """A closed outline, px."""

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from aml_edge.datasets.synthetic_claim import claim, require_same_tools
-from aml_edge.datasets.synthetic_landmark import draw_landmark
-from aml_edge.datasets.synthetic_plan import (
+from aml_edge.datasets.synthetic.claim import claim, require_same_tools
+from aml_edge.datasets.synthetic.landmark import draw_landmark
+from aml_edge.datasets.synthetic.plan import (
     Box,
     Role,
     Stream,
@@ -37,11 +37,11 @@ from aml_edge.datasets.synthetic_plan import (
     sfm_root,
     subjects,
 )
-from aml_edge.datasets.synthetic_render import landmark_box, picture_size, render
-from aml_edge.datasets.synthetic_scenery import Scenery, make_scenery
-from aml_edge.datasets.synthetic_sheet import contact_sheet
-from aml_edge.datasets.synthetic_spec import SyntheticSpec
-from aml_edge.datasets.synthetic_views import Difficulty, decide_view
+from aml_edge.datasets.synthetic.render import landmark_box, picture_size, render
+from aml_edge.datasets.synthetic.scenery import Scenery, make_scenery
+from aml_edge.datasets.synthetic.sheet import contact_sheet
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.views import Difficulty, decide_view
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.files import written_atomically
 from aml_edge.progress import Progress, SilentProgress
