@@ -19,7 +19,7 @@ from aml_edge.benchmarks.latency import LatencyPlan
 from aml_edge.benchmarks.report import BenchmarkReport
 from aml_edge.bootstrap import Interval
 from aml_edge.cli import demo_steps as steps
-from aml_edge.datasets import synthetic as synthetic_module
+from aml_edge.datasets.synthetic import writing
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.errors import AmlEdgeError, TeacherIndexError
@@ -118,7 +118,7 @@ class StandIns:
 def stand_ins(synthetic: SyntheticReport, toy_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIns:
     made = StandIns(synthetic, toy_file)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthetic_module, "write_synthetic", made.data)
+    monkeypatch.setattr(writing, "write_synthetic", made.data)
     monkeypatch.setattr(released, "resolve_teacher", made.teacher)
     for name in ("indexed", "trained", "untrained", "evaluated", "exported", "verified"):
         monkeypatch.setattr(steps, name, getattr(made, name))
