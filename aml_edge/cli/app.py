@@ -67,7 +67,7 @@ app.command()(search)
 def main() -> None:
     """Runs the command line; exit codes: 0 done, 1 error, 2 wrong usage, 3 verification failed, 130 interrupted."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="aml-edge", standalone_mode=True)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             say_interrupted()
