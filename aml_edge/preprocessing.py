@@ -28,6 +28,10 @@ class Fit(StrEnum):
     CENTER_CROP = "center-crop"
 
 
+SQUARE_FIT = Fit.LETTERBOX
+"""What exported files ask for unless told otherwise: the square that costs least mAP (`aml_edge.benchmarks.fits`)."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image is made into a network's input; it belongs to the network, not to the space.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aml_edge.artifact import Format, Precision
 from aml_edge.errors import UsageError
-from aml_edge.preprocessing import Fit
+from aml_edge.preprocessing import SQUARE_FIT, Fit
 
 SMALLEST_SIDE_PX = 32
 """Below it a trunk of stride 32 has no output pixel left."""
@@ -25,7 +25,7 @@ class ExportSpec:
     format: Format
     precision: Precision = Precision.FP32
     image_side_px: int = 362
-    fit: Fit = Fit.SQUASH
+    fit: Fit = SQUARE_FIT
 
     def __post_init__(self) -> None:
         if self.image_side_px < SMALLEST_SIDE_PX:

@@ -20,7 +20,7 @@ from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unred
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.verification_options import ImageOptions
 from aml_edge.errors import UsageError
-from aml_edge.preprocessing import Fit
+from aml_edge.preprocessing import SQUARE_FIT, Fit
 
 if TYPE_CHECKING:
     from aml_edge.exporters.export import ExportReport
@@ -49,7 +49,7 @@ class FileOptions:
     format_choice: Annotated[FormatChoice, typer.Option("--format", help="The file format, or all of them.")]
     precision: Annotated[Precision, typer.Option(help="What the weights are stored in.")] = Precision.FP32
     image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None
-    fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = Fit.SQUASH
+    fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = SQUARE_FIT
 
     def specs(self, checkpoint: StudentCheckpoint) -> tuple[ExportSpec, ...]:
         """Returns one spec a format; `MissingExtraError` where a converter is not installed, before any work."""

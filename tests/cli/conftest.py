@@ -168,7 +168,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def blob_index(lively_student: StudentCheckpoint, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index of a teacher that the lively student equals, at its file's pixels."""
-    teacher = student_embedder(lively_student, lively_student.preprocessing.fitted(Fit.SQUASH, EXPORT_SIDE))
+    teacher = student_embedder(lively_student, lively_student.preprocessing.fitted(Fit.LETTERBOX, EXPORT_SIDE))
     return build_index(teacher, image_source(blobs), tmp_path_factory.mktemp("indexes") / "toy").path
 
 

@@ -243,7 +243,7 @@ def test_files_are_exported_in_every_installed_format(
 ) -> None:
     def stand_in(student: StudentCheckpoint, spec: ExportSpec, out: Path, *, space: EmbeddingSpace) -> Artifact:
         assert (student, out, space) == (toy_student, tmp_path, TOY_SPACE)
-        assert (spec.image_side_px, spec.fit) == (64, Fit.SQUASH)
+        assert (spec.image_side_px, spec.fit) == (64, Fit.LETTERBOX)
         manifest = Manifest(
             space=space,
             preprocessing=student.preprocessing.fitted(spec.fit, spec.image_side_px),

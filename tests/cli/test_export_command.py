@@ -110,7 +110,7 @@ def test_whitening_of_the_index_goes_into_the_file(
     space = replace(checkpoint.space, dimension=8, whitening_sha256=whitening.sha256)
     monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): index_of(space, whitening)}.__getitem__)
     run("--format", "onnx", "--student", "mine", "--index", "an-index", "--out", str(tmp_path), "--image-size", "64")
-    assert read_artifact(tmp_path / "mine-whitened-64px-squash-fp32.onnx").manifest.space == space
+    assert read_artifact(tmp_path / "mine-whitened-64px-letterbox-fp32.onnx").manifest.space == space
 
 
 def test_an_untrained_student_is_said_to_be_one(
@@ -120,7 +120,7 @@ def test_an_untrained_student_is_said_to_be_one(
     monkeypatch.setattr("aml_edge.networks.released.resolve_student", resolving({None: untrained}))
     result = run("--format", "onnx", "--image-size", "64", "--out", str(tmp_path))
     assert "efficientnet_b3-untrained has random weights: its files are good for sizes and speeds only" in result.output
-    assert (tmp_path / "efficientnet_b3-untrained-64px-squash-fp32.onnx").exists()
+    assert (tmp_path / "efficientnet_b3-untrained-64px-letterbox-fp32.onnx").exists()
 
 
 def test_all_means_all(
@@ -175,7 +175,7 @@ def test_with_index_and_images_a_file_is_verified_at_the_end(
     assert "verified: medium mAP " in ended.out
     assert ended.out.rstrip().endswith("30 images in onnxruntime cpu")
     assert "not verified" not in ended.out
-    path = Path("artifacts/mine-64px-squash-fp32.onnx")
+    path = Path("artifacts/mine-64px-letterbox-fp32.onnx")
     assert read_artifact(path).manifest.verdict is Verdict.VERIFIED
     assert json.loads(Path(f"{path}.json").read_text())["verdict"] == "verified"
     (report,) = json.loads(Path("report.json").read_text())
@@ -192,7 +192,7 @@ def test_a_file_that_fails_at_the_end_stays_and_says_so(
 ) -> None:
     converted(broken_model)
     ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs)
-    path = Path("artifacts/mine-64px-squash-fp32.onnx")
+    path = Path("artifacts/mine-64px-letterbox-fp32.onnx")
     assert ended.code == 3
     assert ended.err == f"error: {path} failed verification, for the reasons above; do not ship it.\n"
     assert "− smallest centred cosine: " in ended.out
@@ -205,7 +205,7 @@ def test_images_that_prove_nothing_end_with_one(
     ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs, "--max-images", "3")
     assert ended.code == 1
     assert "not run: too few images: 3 distinct ones of 3" in ended.out
-    assert read_artifact(Path("artifacts/mine-64px-squash-fp32.onnx")).manifest.verdict is Verdict.NOT_RUN
+    assert read_artifact(Path("artifacts/mine-64px-letterbox-fp32.onnx")).manifest.verdict is Verdict.NOT_RUN
 
 
 def test_without_images_the_command_that_verifies_is_said(

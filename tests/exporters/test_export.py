@@ -39,7 +39,7 @@ def test_manifest_stands_in_the_file_and_beside_it(
     assert inside == artifact.manifest
     assert Manifest.loads(artifact.sidecar_path.read_text(), source="sidecar") == inside
     assert inside.space == whitened_space
-    assert inside.preprocessing == checkpoint.preprocessing.fitted(Fit.SQUASH, 64)
+    assert inside.preprocessing == checkpoint.preprocessing.fitted(Fit.LETTERBOX, 64)
     assert (inside.student, inside.backbone) == ("toy", "tf_efficientnet_lite0")
     assert inside.weights_sha256 == checkpoint.weights_sha256
     assert inside.target == "opset 20"
@@ -74,11 +74,11 @@ def test_report_counts_what_is_in_the_file(exported: Callable[..., Artifact]) ->
 @pytest.mark.parametrize(
     ("name", "trained", "whitened", "expected"),
     [
-        ("demo", True, False, "demo-64px-squash-fp32.onnx"),
-        ("demo", True, True, "demo-whitened-64px-squash-fp32.onnx"),
-        ("efficientnet_b3-untrained", False, False, "efficientnet_b3-untrained-64px-squash-fp32.onnx"),
-        ("mine", False, False, "mine-untrained-64px-squash-fp32.onnx"),
-        ("aml:b3/reg 1", True, False, "aml_b3_reg_1-64px-squash-fp32.onnx"),
+        ("demo", True, False, "demo-64px-letterbox-fp32.onnx"),
+        ("demo", True, True, "demo-whitened-64px-letterbox-fp32.onnx"),
+        ("efficientnet_b3-untrained", False, False, "efficientnet_b3-untrained-64px-letterbox-fp32.onnx"),
+        ("mine", False, False, "mine-untrained-64px-letterbox-fp32.onnx"),
+        ("aml:b3/reg 1", True, False, "aml_b3_reg_1-64px-letterbox-fp32.onnx"),
     ],
 )
 def test_file_name_says_what_it_is(
@@ -125,7 +125,7 @@ def test_a_network_that_cannot_be_exported_is_one_line_and_a_log(
     monkeypatch.setattr(DeployableStudent, "head", depends_on_values)
     with pytest.raises(ExportError) as caught:
         export_student(checkpoint, ONNX, tmp_path)
-    log = tmp_path / "toy-64px-squash-fp32.onnx.log"
+    log = tmp_path / "toy-64px-letterbox-fp32.onnx.log"
     assert str(caught.value).startswith("export of 'toy' to onnx fp32 failed: ")
     assert str(caught.value).endswith(f"; the converter's log is {log}")
     assert "\n" not in str(caught.value)
