@@ -32,22 +32,23 @@ class TrainingSettings:
         warm_start: whether the adaptor starts from a ridge regression (`adaptor_warm_start`) and not from the weights
             that the student came with. Ours, not published.
         warm_start_penalty: of that regression, relative to the features.
-        frozen_stages: how many stages of the trunk, from the image on, are left as they are. Ours, to save time.
+        frozen_stages: how many stages of the trunk, from the image on, are left as they are. Ours: what they give is
+            then computed once, and epochs are cheap.
         seed: of the order of the images.
     """
 
     loss: str = "regression"
-    epochs: int = 1
-    batch_size: int = 16
+    epochs: int = 3
+    batch_size: int = 32
     image_side_px: int = 256
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
     adaptor_rate_factor: float = 0.1
     pooling_rate_factor: float = 10.0
     weight_decay: float = 1e-6
     warm_up: float = 0.1
     warm_start: bool = True
     warm_start_penalty: float = 1.0
-    frozen_stages: int = 3
+    frozen_stages: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:

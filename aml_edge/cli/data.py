@@ -14,10 +14,13 @@ from rich.table import Table
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
 
 if TYPE_CHECKING:
     from aml_edge.datasets.inspection import DatasetDescription, Spread
     from aml_edge.datasets.synthetic.writing import SyntheticReport
+
+DEFAULTS = SyntheticSpec()
 
 app = typer.Typer(help="Make a data set that needs no download, or look at one.", no_args_is_help=True)
 
@@ -26,18 +29,20 @@ app = typer.Typer(help="Make a data set that needs no download, or look at one."
 class SyntheticOptions:
     """The fields of `aml_edge.datasets.synthetic.spec.SyntheticSpec`, as options."""
 
-    name: Annotated[str, typer.Option(help="OUT/train/NAME and OUT/test/NAME are written.")] = "synth"
-    seed: Annotated[int, typer.Option(help="Another seed, other landmarks.")] = 0
-    image_side: Annotated[int, typer.Option(help="Longest side of an image, px.")] = 256
-    landmarks_train: Annotated[int, typer.Option(help="Landmarks to train on.")] = 48
+    name: Annotated[str, typer.Option(help="OUT/train/NAME and OUT/test/NAME are written.")] = DEFAULTS.name
+    seed: Annotated[int, typer.Option(help="Another seed, other landmarks.")] = DEFAULTS.seed
+    image_side: Annotated[int, typer.Option(help="Longest side of an image, px.")] = DEFAULTS.image_side_px
+    landmarks_train: Annotated[int, typer.Option(help="Landmarks to train on.")] = DEFAULTS.landmarks_train
     landmarks_val: Annotated[int | None, typer.Option(help="To validate on; a sixth of those to train on.")] = None
-    views_train: Annotated[int, typer.Option(help="Images of each of these.")] = 18
-    landmarks_test: Annotated[int, typer.Option(help="Landmarks to test on; none is trained on.")] = 40
-    queries: Annotated[int, typer.Option(help="Queries of each test landmark.")] = 1
-    easy: Annotated[int, typer.Option(help="Easy views of each.")] = 4
-    hard: Annotated[int, typer.Option(help="Hard views of each.")] = 5
-    junk: Annotated[int, typer.Option(help="Views of each in which it cannot be recognised.")] = 2
-    distractors: Annotated[int, typer.Option(help="Images of other landmarks in the test set.")] = 120
+    views_train: Annotated[int, typer.Option(help="Images of each of these.")] = DEFAULTS.views_train
+    landmarks_test: Annotated[int, typer.Option(help="Landmarks to test on; none is trained on.")] = (
+        DEFAULTS.landmarks_test
+    )
+    queries: Annotated[int, typer.Option(help="Queries of each test landmark.")] = DEFAULTS.queries
+    easy: Annotated[int, typer.Option(help="Easy views of each.")] = DEFAULTS.easy
+    hard: Annotated[int, typer.Option(help="Hard views of each.")] = DEFAULTS.hard
+    junk: Annotated[int, typer.Option(help="Views of each in which it cannot be recognised.")] = DEFAULTS.junk
+    distractors: Annotated[int, typer.Option(help="Images of other landmarks in the test set.")] = DEFAULTS.distractors
 
 
 @app.command()
@@ -50,7 +55,6 @@ def synth(
     json_target: JsonOption = None,
 ) -> None:
     """Draw landmarks under many views, in the layouts of retrieval-SfM and of revisited Oxford."""
-    from aml_edge.datasets.synthetic.spec import SyntheticSpec
     from aml_edge.datasets.synthetic.writing import write_synthetic
 
     console = console_for(json_target)

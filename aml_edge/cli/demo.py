@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def _run(out: Path, console: Console) -> DemoReport:
     paths, progress, settings = steps.DemoPaths(out), ConsoleProgress(console), TrainingSettings()
 
     _step(1, "a data set: synthetic landmarks, for training in one layout, for testing in the other", console)
-    data = write_synthetic(paths.data, SyntheticSpec(), progress=progress)
+    data = write_synthetic(paths.data, SyntheticSpec(), progress=progress, workers=os.cpu_count() or 1)
     _made(data.contact_sheet, console)
 
     _step(2, f"the teacher's indexes: {steps.TEACHER} embeds both databases", console)
@@ -101,7 +102,7 @@ def _run(out: Path, console: Console) -> DemoReport:
 
     _step(5, "files for phones", console)
     with unredirected(console) as bar:
-        files = steps.exported(student, index, paths.artifacts, tuple(Precision), ConsoleProgress(bar))
+        files = steps.exported(student, index, paths.artifacts, (Precision.FP32,), ConsoleProgress(bar))
 
     _step(6, "proof that each file still lives in the teacher's space", console)
     reports = steps.verified(files, student, index, dataset, progress)

@@ -5,6 +5,7 @@ done; the steps themselves are tested in `test_demo_steps`, those of data and be
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +53,8 @@ class StandIns:
         if name in self.fail:
             raise self.fail[name]
 
-    def data(self, out: Path, spec: SyntheticSpec, *, progress: object) -> SyntheticReport:
-        assert spec == SyntheticSpec()
+    def data(self, out: Path, spec: SyntheticSpec, *, progress: object, workers: int) -> SyntheticReport:
+        assert (spec, workers) == (SyntheticSpec(), os.cpu_count())
         self.note("data", out)
         return self._report
 
@@ -89,7 +90,7 @@ class StandIns:
     def exported(
         self, student: str, index: str, out: Path, precisions: tuple[Precision, ...], progress: object
     ) -> list[tuple[Artifact, float]]:
-        assert (student, index, precisions) == ("student", "index of test", tuple(Precision))
+        assert (student, index, precisions) == ("student", "index of test", (Precision.FP32,))
         self.note("exported", out)
         return [(read_artifact(self._file), 1.0)]
 

@@ -50,9 +50,9 @@ class SyntheticSpec:
     name: str = "synth"
     seed: int = 0
     image_side_px: int = 256
-    landmarks_train: int = 48
-    landmarks_val: int = 8
-    views_train: int = 18
+    landmarks_train: int = 480
+    landmarks_val: int = 80
+    views_train: int = 3
     landmarks_test: int = 40
     queries: int = 1
     easy: int = 4
