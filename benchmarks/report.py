@@ -16,6 +16,7 @@ from aml_edge.benchmarks.worker import Throughput
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
+MAP = "mAP"
 INCLUDES: Mapping[str, str] = {
     "latency": "one image, fitted pixels in memory to the final embedding in memory: copies in and out, normalisation, "
     "network, whitening where the file has it; decoding and resizing are left out. Rows take short turns in shuffled "
@@ -30,7 +31,7 @@ INCLUDES: Mapping[str, str] = {
     "imports; parts of a file that are mapped and used count.",
     "images/s": "in batches where the runtime takes them; exported files have batch 1.",
     "file": "what is stored: weights and graph; PyTorch's weights alone.",
-    "mAP": "student's queries against the teacher's database, which is the index; in points of 100.",
+    MAP: "student's queries against the teacher's database, which is the index; in points of 100.",
 }
 """What each number includes, by the name of its column."""
 

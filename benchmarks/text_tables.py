@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
-from aml_edge.benchmarks.report import BenchmarkReport, GroupReport, RowReport
+from aml_edge.benchmarks.report import MAP, BenchmarkReport, GroupReport, RowReport
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.benchmarks.timing import ThreadsReport
 
@@ -141,9 +141,11 @@ def warnings(report: BenchmarkReport) -> tuple[str, ...]:
 
 
 def include_lines(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
-    """Returns each column's name and what it includes."""
+    """Returns each column's name and what it includes; nothing of mAP where none was measured."""
+    shown = any(map_table(group) for group in report.groups)
+    included = [(name, sentence) for name, sentence in report.includes.items() if shown or name != MAP]
     counted = dict.fromkeys(group.cost.counted for group in report.groups if group.cost is not None)
-    return (*report.includes.items(), *(("GMACs", sentence) for sentence in counted))
+    return (*included, *(("GMACs", sentence) for sentence in counted))
 
 
 def milliseconds(value: float) -> str:

@@ -159,7 +159,7 @@ def _operators(report: CompatibilityReport) -> Iterator[RenderableType]:
         yield Text("not run: no file")
         return
     ordered = sorted(census.operators.items(), key=lambda entry: (-entry[1], entry[0]))
-    yield Text(f"{sum(census.operators.values())}, of them {census.transposes} transposes: ").append(
+    yield Text(f"{sum(census.operators.values())}, of them transposes {census.transposes}: ").append(
         ", ".join(f"{name} {count}" for name, count in ordered), "dim"
     )
     weights = (f"{dtype} {count / 1e6:.2f} M" for dtype, count in census.weight_values.items() if count >= FEW_VALUES)

@@ -106,7 +106,7 @@ class _PlainTask:
     def advance(self, steps: int = 1, *, status: str = "") -> None:
         self._done += steps
         self._status = status or self._status
-        if time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+        if self._done < self._total and time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
             self._line()
 

@@ -163,8 +163,8 @@ def _print_report(report: ExportReport, console: Console) -> None:
     )
     console.print(f"[bold]{escape(str(report.path))}[/]", soft_wrap=True)
     console.print(
-        f"  {report.size_bytes / 1e6:.2f} MB; {sum(census.operators.values())} operators, "
-        f"{census.transposes} transposes; weights {weights or 'none'}; {report.seconds:.1f} s",
+        f"  {report.size_bytes / 1e6:.2f} MB; operators {sum(census.operators.values())}, "
+        f"transposes {census.transposes}; weights {weights or 'none'}; {report.seconds:.1f} s",
         soft_wrap=True,
     )
     if report.verification is not None:

@@ -142,6 +142,13 @@ def test_what_is_counted_is_said_once(report: BenchmarkReport) -> None:
     assert text_tables.include_lines(twice) == (("latency", "one image."), ("GMACs", "Multiply-accumulates of conv."))
 
 
+def test_what_an_map_is_is_said_only_where_there_is_one(report: BenchmarkReport) -> None:
+    said = replace(report, includes={"latency": "one image.", "mAP": "of queries."})
+    assert [name for name, _ in text_tables.include_lines(said)] == ["latency", "mAP", "GMACs"]
+    unasked = replace(report.groups[0], rows=tuple(replace(row, retrieval=None) for row in report.groups[0].rows))
+    assert [name for name, _ in text_tables.include_lines(replace(said, groups=(unasked,)))] == ["latency", "GMACs"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

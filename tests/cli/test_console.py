@@ -137,6 +137,14 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock: Callable[[floa
     ]
 
 
+def test_a_last_step_that_took_long_is_told_once(clock: Callable[[float], None]) -> None:
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, soft_wrap=True)).task("exporting", 1) as task:
+        clock(25.0)
+        task.advance(status="tflite")
+    assert out.getvalue().splitlines() == ["exporting: 1/1, 25.0 s, tflite"]
+
+
 def test_a_task_that_fails_does_not_say_that_it_is_done(clock: Callable[[float], None]) -> None:
     out = io.StringIO()
     with pytest.raises(RuntimeError), ConsoleProgress(Console(file=out)).task("embedding", 4):

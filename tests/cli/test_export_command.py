@@ -87,7 +87,7 @@ def test_exports_what_was_asked_for(checkpoint: StudentCheckpoint, specs: list[E
     result = run(*arguments, "--student", "mine", "--out", str(tmp_path), "--json", str(tmp_path / "report.json"))
     path = tmp_path / "mine-64px-letterbox-fp16.onnx"
     assert str(path) in result.output
-    assert "1 operators, 1 transposes; weights float16 0.01 M;" in result.output
+    assert "operators 1, transposes 1; weights float16 0.01 M;" in result.output
     (report,) = json.loads((tmp_path / "report.json").read_text())
     assert report["path"] == str(path)
     assert report["size_bytes"] == path.stat().st_size

@@ -82,7 +82,7 @@ def test_every_line_fits_a_hundred_columns(report: CompatibilityReport) -> None:
         "file–teacher (and export)        0.500000        0.600000  0.800000  median lost ≤ 0.005 kept",
         "file                           0.002000    0.000400  largest ≤ 0.01 kept",
         "head's input at most 8.2, half precision holds 65504; to the power 3 without rescaling it would fit",
-        "86, of them 1 transposes: CONV_2D 66, ADD 20",
+        "86, of them transposes 1: CONV_2D 66, ADD 20",
         "weights float16 6.10 M",
         "VERIFIED: 15 of 15 tolerances kept",
     ],
