@@ -51,5 +51,5 @@ def test_the_command_prints_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert lines[1].startswith("draw, encode, write  median   250.0 images/s")
     assert lines[1].endswith("(4.000 ms an image)")
     assert lines[2].startswith("encode alone         median  2000.0 images/s")
-    # 48·18 + 8·18 training images, 40·12 of the test set, 120 distractors: 1608 in 1608·4 ms + 352 ms
-    assert lines[3] == "scenery, once a process: 352 ms; with it 1608 images come at 237.0 images/s"
+    # 480·3 + 80·3 training images, 40·12 of the test set, 120 distractors: 2280 in 2280·4 ms + 352 ms
+    assert lines[3] == "scenery, once a process: 352 ms; with it 2280 images come at 240.7 images/s"

@@ -33,7 +33,7 @@ from aml_edge.networks.pooling import gem, l2_normalise
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Pixels, load_pixels
-from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.preprocessing import SQUARE_FIT, Preprocessing
 from aml_edge.runtimes.torch_runtime import TorchEmbedder
 from aml_edge.space import EmbeddingSpace, untrained_space
 
@@ -62,7 +62,7 @@ def index(
 
 def index_of(checkpoint: StudentCheckpoint, images: VerificationImages, folder: Path) -> TeacherIndex:
     """Returns the index of a teacher that the student equals, at the files' pixels."""
-    preprocessing = checkpoint.preprocessing.fitted(Fit.SQUASH, SIDE)
+    preprocessing = checkpoint.preprocessing.fitted(SQUARE_FIT, SIDE)
     embedder = TorchEmbedder(checkpoint.student, space=checkpoint.space, preprocessing=preprocessing)
     rows = embed_items(embedder, images.others)
     return TeacherIndex(folder, checkpoint.space, preprocessing, images.other_ids, rows, None)
@@ -179,7 +179,7 @@ def test_a_core_ml_file_whose_head_overflows_in_half_precision_fails(
 
 def largest_feature(checkpoint: StudentCheckpoint, images: VerificationImages) -> float:
     """Returns the largest input of the head over the images at the file's pixels."""
-    preprocessing = checkpoint.preprocessing.fitted(Fit.SQUASH, SIDE)
+    preprocessing = checkpoint.preprocessing.fitted(SQUARE_FIT, SIDE)
     network = DeployableStudent(checkpoint.student, checkpoint.preprocessing)
     pixels = [load_pixels(item.path, preprocessing) for item in images.items]
     return record_head_range(network, pixels, preprocessing).largest
