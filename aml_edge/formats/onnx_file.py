@@ -13,7 +13,7 @@ from aml_edge.files import written_atomically
 from aml_edge.formats.census import OperatorCensus
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import FunctionProto, GraphProto, ModelProto
 
 MANIFEST_KEY = "aml-edge.manifest"
 CONSTANTS = {"Constant"}
@@ -37,25 +37,36 @@ def write_manifest(path: Path, text: str) -> None:
 
 
 def take_census(path: Path) -> OperatorCensus:
-    """Returns the counts of the graph's nodes (functions and subgraphs too) and of its initialisers' values."""
+    """Returns the counts of the graph's nodes (functions and subgraphs too) and of its initialisers' values.
+
+    Raises:
+        ArtifactError: it is no ONNX file, or an initialiser's dtype is none of ONNX's.
+    """
     import onnx
 
     model = _load(path)
     operators: Counter[str] = Counter()
     weights: Counter[str] = Counter()
-    for graph in _graphs(model):
-        operators.update(node.op_type for node in graph.node if node.op_type not in CONSTANTS)
-        for weight in graph.initializer:
-            weights[str(onnx.helper.tensor_dtype_to_np_dtype(weight.data_type))] += math.prod(weight.dims)
+    for body in _bodies(model):
+        operators.update(node.op_type for node in body.node if node.op_type not in CONSTANTS)
+        for weight in body.initializer if isinstance(body, onnx.GraphProto) else ():
+            try:
+                dtype = str(onnx.helper.tensor_dtype_to_np_dtype(weight.data_type))
+            except KeyError:
+                raise ArtifactError(
+                    f"{path} has an initialiser {weight.name!r} of dtype {weight.data_type}, which ONNX does not have; "
+                    "export it again."
+                ) from None
+            weights[dtype] += math.prod(weight.dims)
     return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
 
 
-def _graphs(model: ModelProto) -> Iterator[GraphProto]:
-    waiting = [model.graph]
+def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    waiting: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
     while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
+        body = waiting.pop()
+        yield body
+        for node in body.node:
             for attribute in node.attribute:
                 waiting.extend(attribute.graphs)
                 if attribute.HasField("g"):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
-from aml_edge.errors import UsageError
+from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
 
@@ -35,6 +36,21 @@ def embed_one_by_one(
             raise UsageError(f"the file gave an embedding of shape {row.shape}, its manifest says (1, {dimension}).")
         rows[number] = row[0]
     return rows
+
+
+def require_image_input(artifact: Artifact, inputs: Sequence[tuple[tuple[object, ...], str]]) -> None:
+    """Raises `ArtifactError` unless a file takes one image of its manifest's side.
+
+    Args:
+        artifact: the file.
+        inputs: shape and dtype of each input, as its runtime found them.
+    """
+    side = artifact.manifest.preprocessing.image_side_px
+    if list(inputs) != [((1, side, side, 3), "uint8")]:
+        found = ", ".join(f"{shape} {dtype}" for shape, dtype in inputs) or "nothing"
+        raise ArtifactError(
+            f"{artifact.path} takes {found}, but its manifest says (1, {side}, {side}, 3) uint8; export it again."
+        )
 
 
 def require_fitted(image: Pixels, preprocessing: Preprocessing) -> None:

@@ -10,7 +10,7 @@ from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError, MissingExtraError
 from aml_edge.native_output import output_discarded
 from aml_edge.pixels import Pixels
-from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
+from aml_edge.runtimes.fixed_input import embed_one_by_one, require_image_input, thread_count
 
 ERRORS_ONLY = 3
 
@@ -21,6 +21,9 @@ class OnnxEmbedder:
     Args:
         artifact: an ONNX file with its manifest.
         threads: of one inference; None for all cores.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load the file, or it does not take one image of the manifest's side.
     """
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
@@ -43,7 +46,11 @@ class OnnxEmbedder:
         except Exception as problem:
             reason = str(problem).splitlines()[0]
             raise ArtifactError(f"{artifact.path} cannot be loaded by ONNX Runtime: {reason}") from problem
-        self._input = self._session.get_inputs()[0].name
+        inputs = self._session.get_inputs()
+        require_image_input(
+            artifact, [(tuple(one.shape), one.type.removeprefix("tensor(").removesuffix(")")) for one in inputs]
+        )
+        self._input = inputs[0].name
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:
         """Returns (N, D) embeddings, rows L2-normalised; one image a call, since the file's batch is one."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from aml_edge.artifact import Artifact
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError
 from aml_edge.native_output import output_discarded
 from aml_edge.pixels import Pixels
-from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
+from aml_edge.runtimes.fixed_input import embed_one_by_one, require_image_input, thread_count
 
 
 class TfliteEmbedder:
@@ -21,6 +23,9 @@ class TfliteEmbedder:
         make_interpreter: the class `Interpreter` of the runtime's package.
         artifact: a TFLite file with its manifest.
         threads: of one inference; None for all cores.
+
+    Raises:
+        ArtifactError: the runtime cannot load the file, or it does not take one image of the manifest's side.
     """
 
     def __init__(
@@ -36,7 +41,9 @@ class TfliteEmbedder:
         except (ValueError, RuntimeError) as problem:
             reason = str(problem).splitlines()[0]
             raise ArtifactError(f"{artifact.path} cannot be loaded by {name}: {reason}") from problem
-        self._input = self._interpreter.get_input_details()[0]["index"]
+        inputs = self._interpreter.get_input_details()
+        require_image_input(artifact, [(tuple(one["shape"].tolist()), str(np.dtype(one["dtype"]))) for one in inputs])
+        self._input = inputs[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:

@@ -84,3 +84,21 @@ def test_a_cut_file_is_an_error_or_has_no_manifest(model_file: Path) -> None:
             assert onnx_file.read_manifest(model_file) is None
         except ArtifactError:
             continue
+
+
+def test_functions_are_counted(model_file: Path) -> None:
+    model = onnx.load(model_file)
+    body = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Transpose", ["y"], ["z"])]
+    model.functions.append(helper.make_function("ours", "f", ["x"], ["z"], body, [helper.make_opsetid("", 20)]))
+    model_file.write_bytes(model.SerializeToString())
+    census = onnx_file.take_census(model_file)
+    assert census.operators == {"Transpose": 2, "If": 1, "Relu": 1, "Identity": 1, "Exp": 1}
+    assert census.transposes == 2
+
+
+def test_a_dtype_that_onnx_does_not_have_is_named(model_file: Path) -> None:
+    model = onnx.load(model_file)
+    model.graph.initializer[0].data_type = 99
+    model_file.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match="has an initialiser 'weight' of dtype 99, which ONNX does not have"):
+        onnx_file.take_census(model_file)

@@ -71,6 +71,15 @@ def test_another_dimension_than_the_manifest_s_is_refused(
         LiteRtEmbedder(Artifact(tflite_artifact.path, wrong)).embed(images)
 
 
+def test_another_side_than_the_manifest_s_is_refused(tflite_artifact: Artifact) -> None:
+    side = tflite_artifact.manifest.preprocessing.image_side_px
+    preprocessing = replace(tflite_artifact.manifest.preprocessing, image_side_px=side + 1)
+    changed = Artifact(tflite_artifact.path, replace(tflite_artifact.manifest, preprocessing=preprocessing))
+    found = rf"takes \(1, {side}, {side}, 3\) uint8, but its manifest says \(1, {side + 1}, {side + 1}, 3\) uint8"
+    with pytest.raises(ArtifactError, match=found):
+        LiteRtEmbedder(changed)
+
+
 def test_says_nothing(
     tflite_artifact: Artifact, images: list[npt.NDArray[np.uint8]], capfd: pytest.CaptureFixture[str]
 ) -> None:

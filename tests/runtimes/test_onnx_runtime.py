@@ -69,6 +69,15 @@ def test_another_dimension_than_the_manifest_s_is_refused(
         OnnxEmbedder(Artifact(onnx_artifact.path, wrong)).embed(images)
 
 
+def test_another_side_than_the_manifest_s_is_refused(onnx_artifact: Artifact) -> None:
+    side = onnx_artifact.manifest.preprocessing.image_side_px
+    preprocessing = replace(onnx_artifact.manifest.preprocessing, image_side_px=side + 1)
+    changed = Artifact(onnx_artifact.path, replace(onnx_artifact.manifest, preprocessing=preprocessing))
+    found = rf"takes \(1, {side}, {side}, 3\) uint8, but its manifest says \(1, {side + 1}, {side + 1}, 3\) uint8"
+    with pytest.raises(ArtifactError, match=found):
+        OnnxEmbedder(changed)
+
+
 def test_says_nothing(
     onnx_artifact: Artifact, images: list[npt.NDArray[np.uint8]], capfd: pytest.CaptureFixture[str]
 ) -> None:
