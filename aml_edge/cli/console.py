@@ -38,7 +38,7 @@ def console_for(json_target: Path | None) -> Console:
     if console.is_terminal:
         return console
     width = None if "COLUMNS" in os.environ else LOG_COLUMNS
-    return Console(stderr=console.stderr, highlight=False, emoji=False, soft_wrap=True, width=width)
+    return Console(stderr=console.stderr, highlight=False, emoji=False, width=width)
 
 
 def write_json(report: object, target: Path | None) -> None:
@@ -119,7 +119,7 @@ class _PlainTask:
         left = f", {elapsed / self._done * (self._total - self._done):.0f} s left" if under_way else ""
         status = f", {self._status}" if self._status else ""
         counts = f"{self._description}: {self._done}/{self._total}"
-        self._console.print(f"{counts}, {elapsed:.1f} s{left}{status}", markup=False)
+        self._console.print(f"{counts}, {elapsed:.1f} s{left}{status}", markup=False, soft_wrap=True)
 
 
 def _as_json(value: object) -> object:

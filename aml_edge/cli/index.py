@@ -71,7 +71,7 @@ def build(
     source, checkpoint = image_source(images), resolve_teacher(teacher)
     layer = None if whitening is None else resolve_whitening(whitening, checkpoint)
     embedder = teacher_embedder(checkpoint, sized(checkpoint.preprocessing, image_size), whitening=layer, device=device)
-    console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}")
+    console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
     options = IndexOptions(layer, skip_unreadable=skip_unreadable, restart=restart)
     report = report_of(build_index(embedder, source, out, options, progress=ConsoleProgress(console)))
     _print_report(report, console)

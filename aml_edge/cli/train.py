@@ -80,7 +80,7 @@ def train(
     teacher, source = open_index(index), image_source(data)
     training_set = training_set_of(source.ids, source.items, teacher)
     start = starting_student(backbone, teacher.space, image_side_px=settings.image_side_px, seed=settings.seed)
-    console.print(f"{len(source.ids)} images: {source.kind} {escape(str(data))}")
+    console.print(f"{len(source.ids)} images: {source.kind} {escape(str(data))}", soft_wrap=True)
     with _what_is_left_said(out, console):
         report = train_student(
             start, training_set, settings, out, overwrite=overwrite, progress=ConsoleProgress(console)
@@ -98,7 +98,7 @@ def _what_is_left_said(run: Path, console: Console) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, TrainingError):
         kept = "the student of the last whole epoch" if (run / STUDENT_FILE).is_file() else "no student yet"
-        console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {kept}.")
+        console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {kept}.", soft_wrap=True)
         raise
 
 
