@@ -103,10 +103,11 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="a data set in the revisited layout")
     parser.add_argument("--image-size", type=int, help="side, px; the student's own")
     arguments = parser.parse_args()
-    checkpoint = resolve_student(arguments.student)
+    index = open_index(arguments.index)
+    checkpoint = resolve_student(arguments.student, space=index.space_before_whitening)
     side = arguments.image_size or checkpoint.preprocessing.image_side_px
     dataset = load_revisited(arguments.dataset)
-    reports = measure_fits(checkpoint, open_index(arguments.index), dataset, side)
+    reports = measure_fits(checkpoint, index, dataset, side)
     queries = len(_known(reports[0].report.medium))
     print(f"student {checkpoint.name} at {side} px, {queries} queries of {dataset.name}, asymmetric mAP\n")
     print(fits_table(reports))

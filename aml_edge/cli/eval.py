@@ -56,8 +56,9 @@ def evaluate(
     console = console_for(json_target)
     opened, data = open_index(index), load_revisited(dataset)
     named_another = artifact is not None or teacher is not None
+    before = opened.space_before_whitening
     contestants = Contestants(
-        student=None if named_another and student is None else resolve_student(student),
+        student=None if named_another and student is None else resolve_student(student, space=before),
         artifact=None if artifact is None else read_artifact(artifact),
         teacher=None if teacher is None else resolve_teacher(teacher),
         image_side_px=image_size,

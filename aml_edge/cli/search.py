@@ -60,11 +60,11 @@ def search(
 
 
 def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) -> tuple[Answer, ...]:
-    """Returns what each image finds; an image that cannot be read ends the search with an error that names it."""
-    from aml_edge.pixels import load_pixels
+    """Returns what each image finds; images that cannot be read end the search with an error that names them all."""
+    from aml_edge.image_loading import ImageItem, embed_items
     from aml_edge.search import top_k
 
-    queries = embedder.embed([load_pixels(image, embedder.preprocessing) for image in images])
+    queries = embed_items(embedder, [ImageItem(image) for image in images])
     result = top_k(queries, index.embeddings, k)
     return tuple(
         Answer(
@@ -89,7 +89,7 @@ def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runti
         return artifact_queries(read_artifact(artifact), index, runtime=runtime)
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
-    return student_queries(resolve_student(student), index)
+    return student_queries(resolve_student(student, space=index.space_before_whitening), index)
 
 
 def _table(answer: Answer) -> Table:

@@ -80,7 +80,8 @@ def test_command_prints_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     student = StudentCheckpoint(MeanColour(), "toy", SPACE, PREPROCESSING, trained=True)  # type: ignore[arg-type]
-    monkeypatch.setattr(fits, "resolve_student", {"mine": student}.__getitem__)
+    found = {("mine", index.space): student}
+    monkeypatch.setattr(fits, "resolve_student", lambda name, *, space: found[name, space])
     monkeypatch.setattr(fits, "open_index", lambda path: index)
     monkeypatch.setattr(fits, "load_revisited", lambda path: dataset)
     monkeypatch.setattr("sys.argv", ["fits", "--student", "mine", "--index", "i", "--dataset", "d"])

@@ -62,6 +62,27 @@ def runs(tmp_path: Path, toy_student: StudentCheckpoint, monkeypatch: pytest.Mon
     return tmp_path / "runs"
 
 
+def test_a_published_student_is_taken_to_be_of_the_index_s_teacher(
+    command_line: CommandLine,
+    synthetic: SyntheticReport,
+    index: Path,
+    toy_student: StudentCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its file does not say whose it is."""
+    monkeypatch.setattr(
+        released, "resolve_student", lambda name, *, space: replace(toy_student, name=name, space=space)
+    )
+    ended = command_line(
+        "eval", "--index", index, "--dataset", synthetic.test_root, "--student", "published", "--json", "-"
+    )
+    assert ended.code == 0, ended.err
+    assert [(row["queries"], row["database"]) for row in json.loads(ended.out)["rows"]] == [
+        ("student", "student"),
+        ("student", "teacher"),
+    ]
+
+
 def test_a_file_is_evaluated_against_the_index(
     command_line: CommandLine, synthetic: SyntheticReport, index: Path, toy_file: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.index_building import build_index
+from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
@@ -104,6 +105,22 @@ def test_a_student_asks_too_the_newest_run_s_where_none_is_named(
     assert found == sorted(found, reverse=True)
 
 
+def test_a_published_student_is_taken_to_be_of_the_index_s_teacher(
+    command_line: CommandLine,
+    index: Path,
+    query: Path,
+    toy_student: StudentCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its file does not say whose it is."""
+    monkeypatch.setattr(
+        released, "resolve_student", lambda name, *, space: replace(toy_student, name=name, space=space)
+    )
+    ended = command_line("search", query, "--index", index, "--student", "published", "--json", "-")
+    assert ended.code == 0, ended.err
+    assert len(json.loads(ended.out)[0]["found"]) == len(COLOURS)
+
+
 def test_a_student_of_another_teacher_is_refused(
     command_line: CommandLine, index: Path, query: Path, toy_student: StudentCheckpoint, tmp_path: Path
 ) -> None:
@@ -150,9 +167,12 @@ def test_an_image_that_cannot_be_read_is_named(
     path, report = tmp_path / name, tmp_path / "report.json"
     if content is not None:
         path.write_bytes(content)
-    ended = command_line("search", query, path, "--index", index, "--artifact", toy_file, "--json", report)
+    gone = tmp_path / "gone too.jpg"
+    ended = command_line("search", query, path, gone, "--index", index, "--artifact", toy_file, "--json", report)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"error: {path} cannot be read as an image: {reason}; replace it or leave it out.\n"
+    said, first, second = ended.err.splitlines()
+    assert said.startswith("error: 2 of 3 images cannot be read; remove or replace them")
+    assert (first, second) == (f"  {path}: {reason}", f"  {gone}: there is no such file")
     assert not report.exists()
 
 
