@@ -33,7 +33,7 @@ def _numbers(report: CompatibilityReport) -> Iterator[str]:
     yield f"cosine ≥ {_floor(report.agreement.cosine.smallest)}"
     yield f"centred ≥ {_floor(report.agreement.centred_cosine.smallest)}"
     if report.half_precision is not None:
-        yield f"in simulated half ≥ {_floor(report.half_precision.agreement.centred_cosine.smallest)}"
+        yield f"centred in simulated half ≥ {_floor(report.half_precision.agreement.centred_cosine.smallest)}"
     yield f"{report.images} images in {report.runtime}"
 
 

@@ -155,7 +155,9 @@ def _exported(
     console.print(f"{ARTIFACTS}/ holds no file to measure: '{escape(checkpoint.name)}' is exported first, to {names}.")
     if not checkpoint.trained:
         console.print("[yellow]It has random weights: its files are good for sizes and speeds only.[/]")
-    whitening, space = (None, None) if truth is None else (truth.index.whitening, truth.index.space)
+    name = f"student '{checkpoint.name}'"
+    whitening = None if truth is None else truth.index.whitening_for(checkpoint.space, name=name)
+    space = None if truth is None else truth.index.space
     side = checkpoint.preprocessing.image_side_px
     artifacts: list[Artifact] = []
     failures: list[ExportError] = []

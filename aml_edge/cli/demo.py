@@ -99,6 +99,8 @@ def _run(out: Path, console: Console) -> DemoReport:
     before = steps.untrained(training_index, settings)
     rows = steps.evaluated(teacher, student, before, index, dataset, progress)
     console.print(summary_table(rows))
+    share = steps.share_reached(rows)
+    console.print(f"student → teacher is {share:.2f} of teacher → teacher (medium); the aim is {steps.AIMED_SHARE}")
 
     _step(5, "files for phones", console)
     with unredirected(console) as bar:

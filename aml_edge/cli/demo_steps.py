@@ -31,6 +31,7 @@ from aml_edge.training.training_set import training_set_of
 TEACHER = "imagenet:efficientnet_lite2"
 BACKBONE = "imagenet:efficientnet_lite0"
 IMAGE_SIDE_PX = 256
+AIMED_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,12 @@ def evaluated(
     rows = evaluate_contestants(Contestants(student=student, teacher=teacher), index, dataset, progress=progress)
     report = evaluate_retrieval(student_queries(before, index), index, dataset, name="untrained", progress=progress)
     return (*rows, retrieval_row("untrained", "teacher", report))
+
+
+def share_reached(rows: tuple[RetrievalRow, ...]) -> float:
+    """Returns the student's asymmetric mAP, medium, as a share of the teacher's own."""
+    medium = {row.name: row.report.medium.mean_average_precision for row in rows}
+    return medium["student → teacher"] / medium["teacher → teacher"]
 
 
 def exported(

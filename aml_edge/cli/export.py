@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,13 +18,14 @@ from rich.padding import Padding
 from aml_edge.artifact import Format, Precision
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
 from aml_edge.cli.option_groups import with_option_groups
-from aml_edge.cli.verification_options import ImageOptions
+from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
 from aml_edge.errors import UsageError
 from aml_edge.preprocessing import SQUARE_FIT, Fit
 
 if TYPE_CHECKING:
     from aml_edge.exporters.export import ExportReport
     from aml_edge.exporters.export_spec import ExportSpec
+    from aml_edge.exporters.verification import VerificationOptions, Verifier
     from aml_edge.exporters.verification_images import VerificationImages
     from aml_edge.index import TeacherIndex
     from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -72,6 +73,7 @@ def export(
     index: Annotated[Path | None, typer.Option(help="The teacher's index; its whitening goes into the file.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("artifacts"),
     images: ImageOptions,
+    tolerances: ToleranceOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Write a student as a file for phones: raw pixels in, final embedding out.
@@ -80,6 +82,7 @@ def export(
     failed verification; 1 one was not run, or an error; 2 wrong usage.
     """
     from aml_edge.exporters.verdicts import require_all_verified
+    from aml_edge.exporters.verification import VerificationOptions, Verifier
     from aml_edge.index import open_index
     from aml_edge.networks.released import resolve_student
 
@@ -94,7 +97,8 @@ def export(
     to_verify_on = _images(images, teacher, console)
     reports = _export(checkpoint, specs, out, teacher, console)
     if teacher is not None and to_verify_on is not None:
-        reports = _verify(reports, checkpoint, teacher, to_verify_on, console)
+        options = VerificationOptions(tolerances=asdict(tolerances), progress=ConsoleProgress(console))
+        reports = _verify(reports, Verifier(checkpoint, teacher, to_verify_on), options)
     for report in reports:
         _print_report(report, console)
     if checkpoint.trained and to_verify_on is None:
@@ -139,18 +143,9 @@ def _export(
     return reports
 
 
-def _verify(
-    reports: Sequence[ExportReport],
-    checkpoint: StudentCheckpoint,
-    teacher: TeacherIndex,
-    images: VerificationImages,
-    console: Console,
-) -> list[ExportReport]:
-    from aml_edge.exporters.verification import VerificationOptions, Verifier
+def _verify(reports: Sequence[ExportReport], verifier: Verifier, options: VerificationOptions) -> list[ExportReport]:
     from aml_edge.formats import read_artifact
 
-    verifier = Verifier(checkpoint, teacher, images)
-    options = VerificationOptions(progress=ConsoleProgress(console))
     return [report.verified_by(verifier.verify(read_artifact(report.path), options)) for report in reports]
 
 

@@ -199,6 +199,14 @@ def test_a_file_that_fails_at_the_end_stays_and_says_so(
     assert read_artifact(path).manifest.verdict is Verdict.FAILED
 
 
+def test_a_tolerance_can_be_replaced(
+    command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs, "--norm-error", "0")
+    assert ended.code == 3, ended.err  # no norm in float32 is one to the last bit in every row
+    assert "at most 0 is allowed" in ended.out
+
+
 def test_images_that_prove_nothing_end_with_one(
     command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
 ) -> None:

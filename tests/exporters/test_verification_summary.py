@@ -27,7 +27,7 @@ def verification(judgement: Judgement, report: CompatibilityReport | None) -> Ve
 
 def test_a_verified_file_is_one_line_of_numbers(report: CompatibilityReport) -> None:
     assert str(summarise_verification(verification(Judgement(Verdict.VERIFIED), report))) == (
-        "verified: medium mAP 50.00 → 50.00, cosine ≥ 0.99990, centred ≥ 0.99960, in simulated half ≥ 0.99960, "
+        "verified: medium mAP 50.00 → 50.00, cosine ≥ 0.99990, centred ≥ 0.99960, centred in simulated half ≥ 0.99960, "
         "188 images in litert cpu"
     )
 
