@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from aml_edge.artifact import Format, Precision
+from aml_edge.artifact import Precision
 from aml_edge.errors import UsageError
 
 
@@ -80,12 +80,5 @@ HALF_PRECISION = Tolerances(
     norm_error=2e-3,
 )
 
-TOLERANCES: dict[tuple[Format, Precision], Tolerances] = {
-    (Format.ONNX, Precision.FP32): FULL_PRECISION,
-    (Format.ONNX, Precision.FP16): HALF_PRECISION,
-    (Format.TFLITE, Precision.FP32): FULL_PRECISION,
-    (Format.TFLITE, Precision.FP16): HALF_PRECISION,
-    (Format.COREML, Precision.FP32): FULL_PRECISION,
-    (Format.COREML, Precision.FP16): HALF_PRECISION,
-}
+TOLERANCES: dict[Precision, Tolerances] = {Precision.FP32: FULL_PRECISION, Precision.FP16: HALF_PRECISION}
 """Measured on an ImageNet EfficientNet-Lite0 fitted to a Lite2 teacher, 160 photographs of objects at 160 px."""

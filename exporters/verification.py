@@ -109,7 +109,7 @@ class Verifier:
             return leave_unverified(artifact, NO_IMAGES)
         if not self._images.items:
             return leave_unverified(artifact, f"no image of {self._images.source} can be read; name others")
-        standard = TOLERANCES[manifest.format, manifest.precision]
+        standard = TOLERANCES[manifest.precision]
         tolerances = standard.overridden(options.tolerances)
         report = self._measure(artifact, self._images, options)
         judgement = judge(report, tolerances)

@@ -6,27 +6,26 @@ from dataclasses import fields
 
 import pytest
 
-from aml_edge.artifact import Format, Precision
+from aml_edge.artifact import Precision
 from aml_edge.errors import UsageError
 from aml_edge.exporters.tolerances import TOLERANCES, Tolerances
 
 FLOORS = {"overlap", "rank_correlation", "cosine", "centred_cosine"}
 
 
-def test_every_format_and_precision_has_tolerances() -> None:
-    assert set(TOLERANCES) == {(model_format, precision) for model_format in Format for precision in Precision}
+def test_every_precision_has_tolerances() -> None:
+    assert set(TOLERANCES) == set(Precision)
 
 
-@pytest.mark.parametrize("model_format", Format)
-def test_half_precision_is_granted_no_less_than_single(model_format: Format) -> None:
-    full, half = TOLERANCES[model_format, Precision.FP32], TOLERANCES[model_format, Precision.FP16]
+def test_half_precision_is_granted_no_less_than_single() -> None:
+    full, half = TOLERANCES[Precision.FP32], TOLERANCES[Precision.FP16]
     for field in fields(Tolerances):
         strict, lenient = getattr(full, field.name), getattr(half, field.name)
         assert strict >= lenient if field.name in FLOORS else strict <= lenient
 
 
 def test_overriding_changes_what_is_named_and_nothing_else() -> None:
-    standard = TOLERANCES[Format.ONNX, Precision.FP32]
+    standard = TOLERANCES[Precision.FP32]
     changed = standard.overridden({"cosine": 0.9, "overlap": None})
     assert changed.differing(standard) == {"cosine": 0.9}
     assert changed.overlap == standard.overlap
@@ -36,15 +35,15 @@ def test_overriding_changes_what_is_named_and_nothing_else() -> None:
 @pytest.mark.parametrize(("name", "value", "most"), [("cosine", 1.5, "1"), ("pair_error", -0.1, "1")])
 def test_a_tolerance_that_cannot_be_is_refused(name: str, value: float, most: str) -> None:
     with pytest.raises(UsageError, match=rf"`{name}` is {value:g}; .* between 0 and {most}"):
-        TOLERANCES[Format.ONNX, Precision.FP32].overridden({name: value})
+        TOLERANCES[Precision.FP32].overridden({name: value})
 
 
 def test_nan_is_no_tolerance() -> None:
     with pytest.raises(UsageError, match="`cosine` is nan"):
-        TOLERANCES[Format.ONNX, Precision.FP32].overridden({"cosine": float("nan")})
+        TOLERANCES[Precision.FP32].overridden({"cosine": float("nan")})
 
 
 def test_map_loss_is_in_points_of_a_hundred() -> None:
-    assert TOLERANCES[Format.ONNX, Precision.FP32].overridden({"map_loss_points": 5.0}).map_loss_points == 5.0
+    assert TOLERANCES[Precision.FP32].overridden({"map_loss_points": 5.0}).map_loss_points == 5.0
     with pytest.raises(UsageError, match="between 0 and 100"):
-        TOLERANCES[Format.ONNX, Precision.FP32].overridden({"map_loss_points": 101.0})
+        TOLERANCES[Precision.FP32].overridden({"map_loss_points": 101.0})
