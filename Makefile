@@ -32,7 +32,7 @@ clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "Setting up $(VENV): Python $$($(PYTHON) -c 'import platform; print(platform.python_version())'), torch, the three exporters, the demo's weights (about 2 GB; 2 to 5 minutes)."
+	@echo "Setting up $(VENV): Python $$($(PYTHON) -c 'import platform; print(platform.python_version())'), torch, the three exporters, the demo's weights (2.5 GB; 2 to 5 minutes)."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

@@ -20,7 +20,7 @@ CORE_ORDER = (
     ("embedder",),
     ("image_loading", "formats"),
     ("networks",),
-    ("runtimes", "runs"),
+    ("runtimes",),
     ("index", "search", "bootstrap", "ranking"),
     ("datasets", "index_shards", "querying"),
     ("index_building", "evaluation"),
