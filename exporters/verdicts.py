@@ -9,7 +9,7 @@ from pathlib import Path
 from aml_edge.artifact import Artifact, Verdict
 from aml_edge.errors import ArtifactError, VerificationError, VerificationNotRunError
 from aml_edge.exporters.judgement import Judgement
-from aml_edge.formats import write_manifest
+from aml_edge.formats import write_manifest, write_sidecar
 
 
 def not_run(reason: str) -> Judgement:
@@ -20,7 +20,8 @@ def not_run(reason: str) -> Judgement:
 def recorded(artifact: Artifact, judgement: Judgement, note: str = "") -> Artifact:
     """Returns the artifact with the verdict in its manifest, inside the file and beside it.
 
-    A verification that was not run proves nothing, so it leaves an earlier verdict as it is.
+    A verification that was not run proves nothing, so it leaves an earlier verdict as it is. A manifest beside the file
+    that is not the one inside is replaced.
 
     Args:
         artifact: as it is.
@@ -31,14 +32,15 @@ def recorded(artifact: Artifact, judgement: Judgement, note: str = "") -> Artifa
         ArtifactError: the file cannot be written.
     """
     manifest = artifact.manifest
-    if judgement.verdict is Verdict.NOT_RUN and manifest.verdict is not Verdict.NOT_RUN:
-        return artifact
-    reason = "; ".join(judgement.reasons)
-    words = f"{reason} ({note})" if reason and note else reason or note
-    judged = Artifact(artifact.path, replace(manifest, verdict=judgement.verdict, verdict_reason=words))
-    if judged.manifest == manifest:
-        return artifact
+    judged = artifact
+    if judgement.verdict is not Verdict.NOT_RUN or manifest.verdict is Verdict.NOT_RUN:
+        reason = "; ".join(judgement.reasons)
+        words = f"{reason} ({note})" if reason and note else reason or note
+        judged = Artifact(artifact.path, replace(manifest, verdict=judgement.verdict, verdict_reason=words))
     try:
+        if judged.manifest == manifest:
+            write_sidecar(artifact)
+            return artifact
         write_manifest(judged)
     except OSError as problem:
         raise ArtifactError(

@@ -15,7 +15,15 @@ from aml_edge.files import write_text_atomically
 from aml_edge.formats import coreml_file, onnx_file, tflite_file
 from aml_edge.formats.census import OperatorCensus
 
-__all__ = ["FORMATS", "FormatSupport", "OperatorCensus", "format_of", "read_artifact", "write_manifest"]
+__all__ = [
+    "FORMATS",
+    "FormatSupport",
+    "OperatorCensus",
+    "format_of",
+    "read_artifact",
+    "write_manifest",
+    "write_sidecar",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,16 @@ def read_artifact(path: Path) -> Artifact:
 
 def write_manifest(artifact: Artifact) -> None:
     """Puts the artifact's manifest into its file and beside it."""
-    text = artifact.manifest.dumps()
-    FORMATS[artifact.manifest.format].write_manifest(artifact.path, text)
-    write_text_atomically(artifact.sidecar_path, text + "\n")
+    FORMATS[artifact.manifest.format].write_manifest(artifact.path, artifact.manifest.dumps())
+    write_sidecar(artifact)
+
+
+def write_sidecar(artifact: Artifact) -> None:
+    """Puts the artifact's manifest beside its file, unless it stands there: phones are told to read it there."""
+    text = artifact.manifest.dumps() + "\n"
+    try:
+        same = artifact.sidecar_path.read_bytes() == text.encode()
+    except OSError:
+        same = False
+    if not same:
+        write_text_atomically(artifact.sidecar_path, text)

@@ -81,6 +81,20 @@ def test_the_same_verdict_does_not_touch_the_file(artifact: Artifact, monkeypatc
     assert recorded(judged, FAILED, "by hand") is judged
 
 
+@pytest.mark.parametrize("judgement", [FAILED, UNKNOWN])
+@pytest.mark.parametrize("beside", ['{"verdict": "verified"}', None])
+def test_a_manifest_beside_the_file_that_is_another_is_replaced(
+    artifact: Artifact, judgement: Judgement, beside: str | None
+) -> None:
+    """Phones are told to read side and mean there."""
+    judged = recorded(artifact, FAILED, "by hand")
+    artifact.sidecar_path.unlink()
+    if beside is not None:
+        artifact.sidecar_path.write_text(beside)
+    recorded(judged, judgement, "by hand")
+    assert artifact.sidecar_path.read_text() == judged.manifest.dumps() + "\n"
+
+
 def test_a_verdict_that_cannot_be_written_is_an_error_and_no_pass(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
