@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import TeacherIndexError
@@ -165,7 +165,8 @@ def signature_of(ids: Sequence[str], items: Sequence[ImageItem]) -> str:
 def write_shard(path: Path, rows: Embeddings, unreadable: Sequence[int], signature: str) -> None:
     """Writes a shard, whole or not at all."""
     with written_atomically(path) as partial:
-        save_file({_ROWS: rows}, partial, {_SIGNATURE: signature, _UNREADABLE: json.dumps(list(unreadable))})
+        metadata = {_SIGNATURE: signature, _UNREADABLE: json.dumps(list(unreadable))}
+        partial.write_bytes(save({_ROWS: rows}, metadata))  # save_file shuts others out: mode 600
 
 
 def summarise_shard(path: Path, images: int, dimension: int, signature: str) -> ShardSummary | None:

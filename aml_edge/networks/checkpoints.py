@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from aml_edge.errors import CheckpointError, UsageError
@@ -102,7 +102,7 @@ def save_student(checkpoint: StudentCheckpoint, folder: Path) -> None:
     record = json.dumps(_record(checkpoint), indent=2, sort_keys=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.student.state_dict().items()}
     with written_atomically(folder / STUDENT_FILE) as partial:
-        save_file(weights, partial, metadata={RECORD_KEY: record})
+        partial.write_bytes(save(weights, metadata={RECORD_KEY: record}))  # save_file shuts others out: mode 600
     write_text_atomically(folder / STUDENT_RECORD, record + "\n")
 
 

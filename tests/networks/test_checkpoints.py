@@ -61,6 +61,11 @@ def saved(checkpoint: StudentCheckpoint, tmp_path_factory: pytest.TempPathFactor
     return folder / STUDENT_FILE
 
 
+def test_others_may_read_what_they_may_read_of_other_files(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 Rewritten = Callable[..., Path]
 
 
