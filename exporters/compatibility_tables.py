@@ -19,6 +19,8 @@ from aml_edge.exporters.verification import Verification
 from aml_edge.runtimes.half_rounding import LARGEST_HALF
 
 VERDICT_STYLES = {Verdict.VERIFIED: "bold green", Verdict.FAILED: "bold red", Verdict.NOT_RUN: "bold yellow"}
+WIDEST_COLUMNS = 110
+"""What the widest table takes."""
 FEW_VALUES = 1000
 """A dtype with fewer stored values is shapes and axes, not weights."""
 
@@ -26,7 +28,7 @@ Checks = Mapping[str, Check]
 
 
 def render_verification(verification: Verification) -> RenderableType:
-    """Returns what a person reads of a verification, in at most 100 columns."""
+    """Returns what a person reads of a verification, in at most `WIDEST_COLUMNS`."""
     parts = list(_title(verification))
     report = verification.report
     if report is not None:

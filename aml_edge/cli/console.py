@@ -53,6 +53,17 @@ def write_json(report: object, target: Path | None) -> None:
 
 
 @contextmanager
+def at_least_wide(console: Console, columns: int) -> Iterator[None]:
+    """Lays out at least so many columns: a narrow terminal wraps lines that are too long, and no figure is cut."""
+    before = console.width
+    console.width = max(before, columns)
+    try:
+        yield
+    finally:
+        console.width = before
+
+
+@contextmanager
 def unredirected(console: Console) -> Iterator[Console]:
     """Yields a console on the same terminal that still reaches it while a converter's output goes to a log."""
     if not console.is_terminal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, at_least_wide, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
 from aml_edge.errors import UsageError
@@ -40,7 +40,7 @@ def verify(
     Exit codes: 0 all verified; 3 one failed; 1 one was not run (nothing is known of it, so a script must not take it
     for a pass) or an error; 2 wrong usage.
     """
-    from aml_edge.exporters.compatibility_tables import render_verification
+    from aml_edge.exporters.compatibility_tables import WIDEST_COLUMNS, render_verification
     from aml_edge.exporters.verdicts import require_all_verified
     from aml_edge.exporters.verification import VerificationOptions, leave_unverified
     from aml_edge.formats import read_artifact
@@ -54,7 +54,8 @@ def verify(
     verifications = []
     for file, verifier in zip(files, verifiers, strict=True):
         verification = leave_unverified(file) if verifier is None else verifier.verify(file, options)
-        console.print(render_verification(verification), "")
+        with at_least_wide(console, WIDEST_COLUMNS):
+            console.print(render_verification(verification), "", crop=False)
         verifications.append(verification)
     write_json(verifications, json_target)
     require_all_verified([(verification.path, verification.judgement) for verification in verifications])

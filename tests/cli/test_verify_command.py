@@ -58,6 +58,16 @@ def test_a_faithful_file_is_verified(command_line: Run, artifact: Artifact, blob
     assert report["report"]["agreement"]["non_finite"] == 0
 
 
+def test_a_narrow_terminal_loses_no_figure(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert ended.code == 0, ended.out + ended.err
+    assert "…" not in ended.out
+    assert ended.out.count(" kept") >= 11
+
+
 def test_json_on_standard_output_is_alone_there(
     command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
 ) -> None:
