@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import RevisitedDataset
-from aml_edge.errors import UsageError
+from aml_edge.errors import ImageBatchError, UsageError
 from aml_edge.exporters.agreement import evenly_spaced
 from aml_edge.image_loading import ImageItem, UnreadableImage, load_each
 from aml_edge.preprocessing import Preprocessing
@@ -99,6 +99,13 @@ def without_unreadable(images: VerificationImages, progress: Progress | None = N
         other_ids=_taken(images.other_ids, others),
         unreadable=tuple((str(one.path), one.reason) for one in unreadable.values()),
     )
+
+
+def require_readable(images: VerificationImages, progress: Progress | None = None) -> None:
+    """Raises `ImageBatchError` that lists the images whose files cannot be read; every file is read for it."""
+    unreadable = without_unreadable(images, progress).unreadable
+    if unreadable:
+        raise ImageBatchError([(Path(path), reason) for path, reason in unreadable], len(images.items))
 
 
 def _taken(values: Sequence[T], places: Sequence[int]) -> tuple[T, ...]:

@@ -113,11 +113,15 @@ def export(
 
 
 def _images(options: ImageOptions, teacher: TeacherIndex | None, console: Console) -> VerificationImages | None:
-    """Returns the images to verify on, found before any work, or None where none were named."""
+    """Returns the images to verify on, found and read before any work, or None where none were named."""
+    from aml_edge.exporters.verification_images import require_readable
+
     found = options.find(ConsoleProgress(console))
     if found is not None and teacher is None:
         given = "dataset" if options.dataset is not None else "images"
         raise UsageError(f"`{given}` is given without `index`; a file is verified against an index: add --index.")
+    if found is not None and not options.skip_unreadable:
+        require_readable(found, ConsoleProgress(console))  # an earlier file and its verdict are not lost for nothing
     return found
 
 

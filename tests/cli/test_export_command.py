@@ -199,6 +199,17 @@ def test_a_file_that_fails_at_the_end_stays_and_says_so(
     assert read_artifact(path).manifest.verdict is Verdict.FAILED
 
 
+def test_images_that_cannot_be_read_are_said_before_a_file_is_replaced(
+    command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "empty.png").touch()
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", tmp_path / "bad")
+    assert ended.code == 1
+    assert "empty.png: the file is empty" in ended.err
+    assert not Path("artifacts").exists()
+
+
 def test_a_tolerance_can_be_replaced(
     command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
 ) -> None:
