@@ -46,7 +46,11 @@ class TimeOptions:
         """Returns how to measure."""
         from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
         from aml_edge.benchmarks.suite import BenchmarkSettings
+        from aml_edge.runtimes.fixed_input import thread_count
 
+        cores = thread_count(None)
+        if self.threads and max(self.threads) > cores:
+            raise UsageError(f"`threads` is {max(self.threads)}; this machine has {cores} cores, so at most that many.")
         plan = QUICK_PLAN if self.quick else LatencyPlan()
         return BenchmarkSettings(plan, tuple(self.threads or ()), tuple(self.runtime or ()), truth)
 

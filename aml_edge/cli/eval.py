@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 
@@ -64,6 +65,9 @@ def evaluate(
         image_side_px=image_size,
     )
     rows = evaluate_contestants(contestants, opened, data, progress=ConsoleProgress(console))
+    if student is None and contestants.student is not None:
+        newest = contestants.student
+        console.print(f"student {escape(newest.name)} ({newest.weights_sha256[:8]})")
     console.print(retrieval_table(rows))
     report = EvaluationReport(index, opened.space.fingerprint, data.name, len(data.database_ids), rows)
     write_json(report, json_target)

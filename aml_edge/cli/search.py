@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -51,7 +52,7 @@ def search(
 
     console = console_for(json_target)
     opened = open_index(index)
-    with closing(_open(opened, artifact, student, runtime)) as embedder:
+    with closing(_open(opened, artifact, student, runtime, console)) as embedder:
         answers = find(images, embedder, opened, k)
     for answer in answers:
         console.print(f"[bold]{escape(str(answer.image))}[/]", soft_wrap=True)
@@ -78,7 +79,9 @@ def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) ->
     )
 
 
-def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None) -> Embedder:
+def _open(
+    index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None, console: Console
+) -> Embedder:
     from aml_edge.formats import read_artifact
     from aml_edge.networks.released import resolve_student
     from aml_edge.querying import artifact_queries, student_queries
@@ -89,7 +92,10 @@ def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runti
         return artifact_queries(read_artifact(artifact), index, runtime=runtime)
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
-    return student_queries(resolve_student(student, space=index.space_before_whitening), index)
+    checkpoint = resolve_student(student, space=index.space_before_whitening)
+    if student is None:
+        console.print(f"queries by student {escape(checkpoint.name)} ({checkpoint.weights_sha256[:8]})")
+    return student_queries(checkpoint, index)
 
 
 def _table(answer: Answer) -> Table:

@@ -35,9 +35,11 @@ from aml_edge.networks.released import untrained_student
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.ranking import QueryGroundTruth
+from aml_edge.runtimes.fixed_input import thread_count
 from aml_edge.space import EmbeddingSpace
 
 SIDE = 32
+CORES = thread_count(None)
 SPACE = EmbeddingSpace("toy teacher", "a" * 64, 3)
 QUICK = ("--quick", "--threads", "1", "--runtime", "onnxruntime")
 
@@ -316,6 +318,10 @@ def raised(*arguments: object) -> AmlEdgeError:
         (
             ("--student", "nobody"),
             "`student` is 'nobody'; it must be a student's file, a run's folder, or the name of a run in runs.",
+        ),
+        (
+            ("a.onnx", "--threads", "100000"),
+            f"`threads` is 100000; this machine has {CORES} cores, so at most that many.",
         ),
         (
             ("--index", "nowhere", "--dataset", "nowhere"),

@@ -99,6 +99,7 @@ def test_a_student_asks_too_the_newest_run_s_where_none_is_named(
     )
     assert newest.code == 0, newest.err
     assert newest.out == named.out
+    assert newest.err.startswith(f"queries by student toy ({toy_student.weights_sha256[:8]})\n")
     (answer,) = json.loads(newest.out)
     assert {one["id"] for one in answer["found"]} == {f"{name}.png" for name in COLOURS}
     found = [one["similarity"] for one in answer["found"]]
