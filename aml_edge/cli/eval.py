@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from rich.markup import escape
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 
 if TYPE_CHECKING:
-    from aml_edge.evaluation import RetrievalRow
+    from aml_edge.evaluation import Contestants, RetrievalRow
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,21 @@ def evaluate(
         image_side_px=image_size,
     )
     rows = evaluate_contestants(contestants, opened, data, progress=ConsoleProgress(console))
-    if student is None and contestants.student is not None:
-        newest = contestants.student
-        console.print(f"student {escape(newest.name)} ({newest.weights_sha256[:8]})")
+    for line in _who_asks(contestants):
+        console.print(line, soft_wrap=True)
     console.print(retrieval_table(rows))
     report = EvaluationReport(index, opened.space.fingerprint, data.name, len(data.database_ids), rows)
     write_json(report, json_target)
+
+
+def _who_asks(contestants: Contestants) -> Iterator[str]:
+    """Yields what student and file are, and the pixels that each sees: they differ, so their mAPs do."""
+    from aml_edge.querying import sized
+
+    student, artifact = contestants.student, contestants.artifact
+    if student is not None:
+        own = sized(student.preprocessing, contestants.image_side_px)
+        yield f"student: {escape(student.name)} ({student.weights_sha256[:8]}), {own.image_side_px} px, {own.fit} fit"
+    if artifact is not None:
+        files, verdict = artifact.manifest.preprocessing, artifact.manifest.verdict
+        yield f"file: {escape(str(artifact.path))}, {files.image_side_px} px, {files.fit} fit, {verdict}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -52,8 +51,10 @@ def search(
 
     console = console_for(json_target)
     opened = open_index(index)
-    with closing(_open(opened, artifact, student, runtime, console)) as embedder:
+    opened_embedder, who = _open(opened, artifact, student, runtime)
+    with closing(opened_embedder) as embedder:
         answers = find(images, embedder, opened, k)
+    console.print(f"queries by {escape(who)}", soft_wrap=True)
     for answer in answers:
         console.print(f"[bold]{escape(str(answer.image))}[/]", soft_wrap=True)
         console.print(_table(answer))
@@ -79,9 +80,8 @@ def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) ->
     )
 
 
-def _open(
-    index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None, console: Console
-) -> Embedder:
+def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None) -> tuple[Embedder, str]:
+    """Returns what embeds the queries, and what it is in a few words."""
     from aml_edge.formats import read_artifact
     from aml_edge.networks.released import resolve_student
     from aml_edge.querying import artifact_queries, student_queries
@@ -89,13 +89,12 @@ def _open(
     if artifact is not None:
         if student is not None:
             raise UsageError("`artifact` and `student` are both given, but one of them embeds a query; give one.")
-        return artifact_queries(read_artifact(artifact), index, runtime=runtime)
+        file = read_artifact(artifact)
+        return artifact_queries(file, index, runtime=runtime), f"file {file.path}, {file.manifest.verdict}"
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
     checkpoint = resolve_student(student, space=index.space_before_whitening)
-    if student is None:
-        console.print(f"queries by student {escape(checkpoint.name)} ({checkpoint.weights_sha256[:8]})")
-    return student_queries(checkpoint, index)
+    return student_queries(checkpoint, index), f"student {checkpoint.name} ({checkpoint.weights_sha256[:8]})"
 
 
 def _table(answer: Answer) -> Table:

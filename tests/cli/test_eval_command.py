@@ -95,6 +95,7 @@ def test_a_file_is_evaluated_against_the_index(
     queries = np.stack([toy_row(item.path, item.box) for item in dataset.query_items])
     database = np.stack([toy_row(item.path) for item in dataset.database_items])
     expected = evaluate_revisited(queries @ database.T, dataset.ground_truth)
+    assert f"file: {toy_file}, 40 px, squash fit, not run" in ended.out.splitlines()
     numbers = json.loads(report.read_text())
     assert (numbers["dataset"], numbers["database_images"]) == ("synth", 26)
     assert numbers["space_fingerprint"] == SPACE.fingerprint
@@ -109,7 +110,7 @@ def test_a_file_is_evaluated_against_the_index(
 
 
 def test_a_student_has_two_rows_and_the_newest_run_is_taken(
-    command_line: CommandLine, synthetic: SyntheticReport, index: Path, runs: Path
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, runs: Path, toy_student: StudentCheckpoint
 ) -> None:
     ended = command_line("eval", "--index", index, "--dataset", synthetic.test_root)
     assert ended.code == 0, ended.err
@@ -118,6 +119,7 @@ def test_a_student_has_two_rows_and_the_newest_run_is_taken(
         "database, student",
         "queries, student",
     ]
+    assert f"student: toy ({toy_student.weights_sha256[:8]}), 64 px, native fit" in ended.out.splitlines()
     assert "student → student" in ended.out
     assert "student → teacher" in ended.out
     assert "file" not in ended.out

@@ -65,6 +65,7 @@ def test_a_file_finds_the_nearest_first(
     report = tmp_path / "report.json"
     ended = command_line("search", query, query, "--index", index, "--artifact", toy_file, "-k", 3, "--json", report)
     assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == f"queries by file {toy_file}, not run"
     assert ended.out.splitlines().count(str(query)) == 2
     (first, again) = json.loads(report.read_text())
     assert first == again
