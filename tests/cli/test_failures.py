@@ -130,8 +130,9 @@ def test_a_command_s_own_exit_code_stays(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
 import typer
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from aml_edge.cli import app as app_module
 commands = typer.Typer(pretty_exceptions_enable=False)
 commands.callback()(app_module._options)
