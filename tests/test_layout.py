@@ -15,7 +15,7 @@ SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
     ("errors", "progress", "native_output", "numpy_stand_ins"),
     ("decoding",),
-    ("files", "space", "safe_pickle", "preprocessing"),
+    ("files", "space", "safe_pickle", "preprocessing", "scales"),
     ("artifact", "pixels"),
     ("embedder",),
     ("image_loading", "formats"),

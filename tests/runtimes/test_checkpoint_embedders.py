@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
+from aml_edge.networks.multi_scale import MultiScale
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.whitening import Whitening
@@ -82,3 +83,22 @@ def test_a_student_embeds_into_the_space_that_it_claims(
     whitened = student_embedder(student, PREPROCESSING, whitening=whitening)
     assert whitened.space == teacher.space(whitening)
     assert whitened.embed(two_shapes).shape == (2, 7)
+
+
+def test_scales_come_before_the_whitening(
+    teacher: TeacherCheckpoint, whitening: Whitening, two_shapes: list[Pixels]
+) -> None:
+    """The space stays what it is: scales are of images."""
+    network = Student(StudentSpec("mobilenetv2_035", teacher.teacher.dimension), seed=2).eval()
+    student = StudentCheckpoint(network, "small", teacher.space(), PREPROCESSING, trained=True)
+    embedders = (
+        teacher_embedder(teacher, PREPROCESSING, whitening=whitening, scales=(1.0, 0.5)),
+        student_embedder(student, PREPROCESSING, whitening=whitening, scales=(1.0, 0.5)),
+    )
+    networks: tuple[Teacher | Student, ...] = (teacher.teacher, network)
+    for embedder, single in zip(embedders, networks, strict=True):
+        rows = rows_of(MultiScale(single, (1.0, 0.5)), two_shapes).double()
+        projected = (rows - whitening.mean) @ whitening.projection.double().T
+        np.testing.assert_allclose(embedder.embed(two_shapes), torch.nn.functional.normalize(projected), atol=1e-5)
+        assert embedder.space == teacher.space(whitening)
+        assert float((rows - rows_of(single, two_shapes)).abs().max()) > 1e-4
