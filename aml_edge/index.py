@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.networks.whitening import Whitening
+from aml_edge.networks.whitening_file import read_tensors
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.scales import SINGLE_SCALE, Scales, scales_from_json
 from aml_edge.space import EmbeddingSpace, require_same_space
 
 INDEX_VERSION = 1
@@ -49,6 +49,7 @@ class TeacherIndex:
         embeddings: (N, D) float32, rows L2-normalised, memory-mapped.
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
         skipped: ids that were left out because their images could not be read.
+        scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class TeacherIndex:
     embeddings: npt.NDArray[np.float32]
     whitening: Whitening | None
     skipped: tuple[str, ...] = ()
+    scales: Scales = SINGLE_SCALE
 
     @property
     def size_bytes(self) -> int:
@@ -111,7 +113,7 @@ class IndexRecord:
     """What `index.json` says.
 
     Args:
-        space, preprocessing, skipped: as in `TeacherIndex`.
+        space, preprocessing, skipped, scales: as in `TeacherIndex`; an older record without scales means one.
         count: N.
         ids_sha256: SHA-256 of the bytes of `ids.txt`.
     """
@@ -121,6 +123,7 @@ class IndexRecord:
     count: int
     ids_sha256: str
     skipped: tuple[str, ...] = ()
+    scales: Scales = SINGLE_SCALE
 
     def dumps(self) -> str:
         """Returns the record as JSON text."""
@@ -133,6 +136,7 @@ class IndexRecord:
             "ids_sha256": self.ids_sha256,
             "preprocessing": self.preprocessing.to_json(),
             "skipped": list(self.skipped),
+            "scales": list(self.scales),
         }
         return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
@@ -157,7 +161,8 @@ class IndexRecord:
         if not isinstance(skipped, list) or not all(isinstance(one, str) for one in skipped):
             raise TypeError("what it skipped is not a list of names")
         preprocessing = Preprocessing.from_json(record["preprocessing"])
-        return cls(space, preprocessing, count, str(record["ids_sha256"]), tuple(skipped))
+        scales = scales_from_json(record.get("scales", list(SINGLE_SCALE)))
+        return cls(space, preprocessing, count, str(record["ids_sha256"]), tuple(skipped), scales)
 
 
 def open_index(path: Path) -> TeacherIndex:
@@ -177,7 +182,9 @@ def open_index(path: Path) -> TeacherIndex:
     ids = _read_ids(path / IDS_FILE, record)
     embeddings = _map_embeddings(path / EMBEDDINGS_FILE, record)
     whitening = _read_whitening(path / WHITENING_FILE, record.space)
-    return TeacherIndex(path, record.space, record.preprocessing, ids, embeddings, whitening, record.skipped)
+    return TeacherIndex(
+        path, record.space, record.preprocessing, ids, embeddings, whitening, record.skipped, record.scales
+    )
 
 
 def encode_ids(ids: Sequence[str]) -> bytes:
@@ -196,12 +203,6 @@ def encode_ids(ids: Sequence[str]) -> bytes:
             raise TeacherIndexError(f"the image id {one!r} comes twice; an index names each image once.")
         seen.add(one)
     return "".join(one + "\n" for one in ids).encode()
-
-
-def encode_whitening(whitening: Whitening) -> bytes:
-    """Returns the bytes of `whitening.safetensors`."""
-    encoded: bytes = save({"m": whitening.mean.cpu(), "P": whitening.projection.cpu()})
-    return encoded
 
 
 def _read_ids(file: Path, record: IndexRecord) -> tuple[str, ...]:
@@ -247,9 +248,8 @@ def _read_whitening(file: Path, space: EmbeddingSpace) -> Whitening | None:
     if space.whitening_sha256 is None:
         return None
     try:
-        tensors = load(file.read_bytes())
-        whitening = Whitening(tensors["m"], tensors["P"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, UsageError) as problem:
+        whitening, _ = read_tensors(file)
+    except (OSError, ValueError) as problem:
         raise _damaged(file, f"cannot be read: {problem}") from None
     if whitening.sha256 != space.whitening_sha256 or whitening.dimension != space.dimension:
         raise _damaged(file, f"holds another whitening than {RECORD_FILE} says")

@@ -33,7 +33,6 @@ from aml_edge.index import (
     IndexRecord,
     TeacherIndex,
     encode_ids,
-    encode_whitening,
     open_index,
 )
 from aml_edge.index_shards import (
@@ -50,8 +49,10 @@ from aml_edge.index_shards import (
     write_shard,
 )
 from aml_edge.networks.whitening import Whitening
+from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
+from aml_edge.scales import SINGLE_SCALE, Scales
 
 IMAGES_AT_ONCE = 64
 """Images held as pixels and handed to the embedder together: 150 MB at 1024 px."""
@@ -63,6 +64,7 @@ class IndexOptions:
 
     Args:
         whitening: that of the embedder's space, kept with the index since queries need it.
+        scales: at which the embedder sees each image, kept with the index since queries are best embedded alike.
         skip_unreadable: leave out images that cannot be read, and record them.
         restart: throw away an unfinished build instead of going on with it.
         workers: threads that read ahead.
@@ -70,6 +72,7 @@ class IndexOptions:
     """
 
     whitening: Whitening | None = None
+    scales: Scales = SINGLE_SCALE
     skip_unreadable: bool = False
     restart: bool = False
     workers: int = 2
@@ -112,6 +115,7 @@ def build_index(
         shard_images=options.shard_images,
         engine=embedder.name,
         decoder=f"pillow {PIL.__version__}",
+        scales=options.scales,
     )
     if _is_taken(out):
         if not is_build_of(partial, plan):  # else that build was killed between its last rename and its clean-up
@@ -177,6 +181,7 @@ class _Build:
             count=len(kept),
             ids_sha256=hashlib.sha256(ids).hexdigest(),
             skipped=tuple(self.source.ids[place] for place in sorted(unreadable)),
+            scales=self.options.scales,
         )
         (folder / IDS_FILE).write_bytes(ids)
         if self.options.whitening is not None:

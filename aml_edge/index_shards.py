@@ -26,6 +26,7 @@ from aml_edge.errors import TeacherIndexError
 from aml_edge.files import write_text_atomically, written_atomically
 from aml_edge.image_loading import ImageItem
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.scales import SINGLE_SCALE, Scales
 from aml_edge.space import EmbeddingSpace
 
 if sys.platform != "win32":
@@ -48,6 +49,7 @@ class BuildPlan:
         ids_sha256: SHA-256 of their ids, one a line.
         shard_images: images of a shard.
         engine, decoder: what embeds and what decodes, with versions; another one may round otherwise.
+        scales: at which the teacher sees each image; an older plan without them means one.
     """
 
     space: EmbeddingSpace
@@ -57,6 +59,7 @@ class BuildPlan:
     shard_images: int
     engine: str
     decoder: str
+    scales: Scales = SINGLE_SCALE
 
     def dumps(self) -> str:
         """Returns the plan as JSON text."""
@@ -69,13 +72,14 @@ class BuildPlan:
         except (ValueError, RecursionError):
             return ("all of it",)
         ours = self._record()
-        if not isinstance(other, dict) or set(other) != set(ours):
+        if not isinstance(other, dict) or {"scales", *other} != set(ours):
             return ("all of it",)
+        other.setdefault("scales", list(SINGLE_SCALE))
         return tuple(name for name in ours if ours[name] != other[name])
 
     def _record(self) -> dict[str, object]:
         parts = {"space": self.space.to_json(), "preprocessing": self.preprocessing.to_json()}
-        return {"version": PLAN_VERSION, **asdict(self), **parts}
+        return {"version": PLAN_VERSION, **asdict(self), **parts, "scales": list(self.scales)}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError
-from aml_edge.index import IndexRecord, TeacherIndex, encode_ids, encode_whitening, open_index
+from aml_edge.index import IndexRecord, TeacherIndex, encode_ids, open_index
 from aml_edge.networks.whitening import Whitening
+from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
 
@@ -198,6 +199,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "its dtype is 'float64', this aml-edge reads float32",
     ),
     "skipped numbers": (lambda folder: edited(folder, skipped=[1]), "what it skipped is not a list of names"),
+    "scales of text": (lambda folder: edited(folder, scales="1"), "its scales are not a list of numbers"),
+    "no scale": (lambda folder: edited(folder, scales=[]), "index.json cannot be read: `scales` is []; "),
+    "scale of nothing": (lambda folder: edited(folder, scales=[1, 0]), "cannot be read: `scales` is [1, 0]; "),
     "another count": (lambda folder: edited(folder, count=2), "ids.txt holds 3 whole lines, but index.json says 2"),
     "ids missing": (lambda folder: (folder / "ids.txt").unlink(), "ids.txt cannot be read: "),
     "ids torn": (ids("a\nb\nc"), "ids.txt holds 2 whole lines, but index.json says 3"),
@@ -282,6 +286,15 @@ def test_damaged_whitening_is_named(whitened: Path, damage: Callable[[Path], obj
 def test_record_round_trip() -> None:
     record = IndexRecord(SPACE, replace(PREPROCESSING, fit=Fit.SQUASH), 3, "c" * 64, ("x",))
     assert IndexRecord.loads(record.dumps()) == record
+
+
+def test_scales_come_back_and_an_older_record_has_one(folder: Path) -> None:
+    record = IndexRecord(SPACE, PREPROCESSING, 3, "c" * 64, scales=(1.0, 1 / 3))
+    assert IndexRecord.loads(record.dumps()) == record
+    assert "scales" not in json.loads((folder / "index.json").read_text())
+    assert open_index(folder).scales == (1.0,)
+    edited(folder, scales=[1, 0.5])
+    assert open_index(folder).scales == (1.0, 0.5)
 
 
 def test_ids_are_lines_of_text() -> None:

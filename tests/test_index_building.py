@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -249,6 +250,23 @@ def test_embeddings_that_are_not_finite_are_refused(source: ImageSource, tmp_pat
         "check the teacher's weights, or leave the image out."
     )
     assert not (tmp_path / "index").exists()
+
+
+def test_a_plan_without_scales_is_of_one(source: ImageSource, tmp_path: Path) -> None:
+    """A build that an older version began."""
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=8), source, tmp_path / "index", SMALL)
+    plan = tmp_path / "index.partial" / "plan.json"
+    record = json.loads(plan.read_text())
+    assert record.pop("scales") == [1.0]
+    plan.write_text(json.dumps(record))
+    several = replace(SMALL, scales=(1.0, 0.5))
+    with pytest.raises(TeacherIndexError, match=r"of another plan \(different scales\); finish that one"):
+        build_index(CountingEmbedder(), source, tmp_path / "index", several)
+    embedder = CountingEmbedder()
+    assert build_index(embedder, source, tmp_path / "index", SMALL).scales == (1.0,)
+    assert embedder.embedded == 3
+    assert build_index(embedder, source, tmp_path / "several", several).scales == (1.0, 0.5)
 
 
 def test_another_plan_is_refused_or_started_again(source: ImageSource, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.scales import Scales, describe_scales, scales_of
 from aml_edge.space import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class IndexReport:
         count, dimension, dtype: of the embeddings.
         size_bytes: of all files.
         preprocessing: of the teacher's images.
+        scales: at which the teacher saw each of them.
         median_pair_distance: of at most 512 rows, 1 − cosine; nearly 0 where the teacher tells nothing apart.
         skipped: ids of images that could not be read.
     """
@@ -43,6 +45,7 @@ class IndexReport:
     dtype: str
     size_bytes: int
     preprocessing: Preprocessing
+    scales: Scales
     median_pair_distance: float
     skipped: tuple[str, ...]
 
@@ -54,6 +57,9 @@ def build(
     images: Annotated[Path, typer.Option(help="A folder of images, or a data set in a published layout.")],
     out: Annotated[Path, typer.Option(help="The index's folder; OUT.partial beside it until it is done.")],
     image_size: Annotated[int | None, typer.Option(help="Longest side of an image, px; the teacher's own.")] = None,
+    scales: Annotated[
+        str, typer.Option(help="At which the teacher sees an image; published: 1, 0.7071, 0.5 and their mean.")
+    ] = "1",
     whitening: Annotated[str | None, typer.Option(help="A whitening's file, or one that came with it.")] = None,
     device: Annotated[str, typer.Option(help="Where PyTorch runs: cpu, cuda.")] = "cpu",
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave such images out.")] = False,
@@ -64,15 +70,19 @@ def build(
     from aml_edge.datasets.image_source import image_source
     from aml_edge.index_building import IndexOptions, build_index
     from aml_edge.networks.released import resolve_teacher, resolve_whitening
+    from aml_edge.networks.whitening_names import whitening_name
     from aml_edge.querying import sized
     from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
 
-    console = console_for(json_target)
+    console, shares = console_for(json_target), scales_of(scales)
     source, checkpoint = image_source(images), resolve_teacher(teacher)
-    layer = None if whitening is None else resolve_whitening(whitening, checkpoint)
-    embedder = teacher_embedder(checkpoint, sized(checkpoint.preprocessing, image_size), whitening=layer, device=device)
+    layer = None
+    if whitening is not None:
+        layer = resolve_whitening(whitening_name(whitening, checkpoint, shares), checkpoint)
+    preprocessing = sized(checkpoint.preprocessing, image_size)
+    embedder = teacher_embedder(checkpoint, preprocessing, whitening=layer, scales=shares, device=device)
     console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
-    options = IndexOptions(layer, skip_unreadable=skip_unreadable, restart=restart)
+    options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart)
     report = report_of(build_index(embedder, source, out, options, progress=ConsoleProgress(console)))
     _print_report(report, console)
     write_json(report, json_target)
@@ -103,6 +113,7 @@ def report_of(index: TeacherIndex) -> IndexReport:
         dtype=str(index.embeddings.dtype),
         size_bytes=index.size_bytes,
         preprocessing=index.preprocessing,
+        scales=index.scales,
         median_pair_distance=median_pair_distance(sample),
         skipped=index.skipped,
     )
@@ -116,6 +127,7 @@ def _print_report(report: IndexReport, console: Console) -> None:
         ("fingerprint", report.fingerprint),
         ("embeddings", f"{report.count} × {report.dimension} {report.dtype}, {report.size_bytes / 1e6:.1f} MB"),
         ("images", f"{report.preprocessing.image_side_px} px, {report.preprocessing.fit} fit"),
+        ("scales", describe_scales(report.scales)),
         ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
     ):
         console.print(f"{name:<13}  {escape(value)}", soft_wrap=True)

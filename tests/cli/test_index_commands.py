@@ -104,6 +104,7 @@ def test_info_says_what_is_in_it_at_any_width(
         f"fingerprint    {space.fingerprint}",
         f"embeddings     3 × 8 float32, {size / 1e6:.1f} MB",
         "images         32 px, native fit",
+        "scales         1",
         f"pair distance  {statistics.median(distances):.3f} (median of 1 − cosine)",
     ]
 
@@ -177,6 +178,12 @@ def test_an_index_is_never_written_over(command_line: CommandLine, tmp_path: Pat
         ({"--teacher": "nope"}, 2, "error: `teacher` is 'nope'; it must be tiny.\n"),
         ({"--images": "nowhere"}, 1, "error: nowhere is no folder; give the folder that holds the images.\n"),
         ({"--image-size": 0}, 2, "error: `image_side_px` is 0; an image has at least one pixel.\n"),
+        (
+            {"--scales": "-1"},
+            2,
+            "error: `scales` is '-1'; they must be numbers above 0, at most 4, each once: give 1,0.7071,0.5 or "
+            "published.\n",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(
@@ -195,3 +202,67 @@ def test_info_of_no_index_is_one_line(command_line: CommandLine, tmp_path: Path)
     assert ended.err == (
         f"error: {tmp_path} holds no index (index.json is not there); make one: `aml-edge index build`.\n"
     )
+
+
+def test_several_scales_are_embedded_recorded_and_said(
+    command_line: CommandLine, tiny_teacher: TeacherCheckpoint, tmp_path: Path
+) -> None:
+    """The network's own rows at the sizes of the two scales, and their mean under GeM's power."""
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(images / "a.png")
+    arguments = (
+        "index",
+        "build",
+        "--teacher",
+        "tiny",
+        "--images",
+        images,
+        "--out",
+        tmp_path / "ix",
+        "--image-size",
+        48,
+    )
+    ended = command_line(*arguments, "--scales", "1,0.5", "--json", tmp_path / "report.json")
+    assert (ended.code, ended.err) == (0, "")
+    assert "scales         1, 0.5" in ended.out.splitlines()
+    assert json.loads((tmp_path / "report.json").read_text())["scales"] == [1.0, 0.5]
+    index = open_index(tmp_path / "ix")
+    assert (index.scales, index.space) == ((1.0, 0.5), tiny_teacher.space())
+    normalised = torch.from_numpy(((pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1))
+    whole = normalised[None].float()
+    half = whole.reshape(1, 3, 20, 2, 24, 2).mean((3, 5))  # what bilinear is at half the size
+    with torch.inference_mode():
+        rows = [tiny_teacher.teacher(one)[0].double() for one in (whole, half)]
+    mean = ((rows[0] ** 3 + rows[1] ** 3) / 2) ** (1 / 3)
+    np.testing.assert_allclose(index.embeddings[0], mean / mean.norm(), atol=1e-5)
+
+
+def test_an_unfinished_build_of_other_scales_is_refused(command_line: CommandLine, tmp_path: Path) -> None:
+    images, out = broken_folder(tmp_path), tmp_path / "ix"
+    arguments = ("index", "build", "--teacher", "tiny", "--images", images, "--out", out, "--image-size", 48)
+    assert command_line(*arguments).code == 1  # of its unreadable images
+    ended = command_line(*arguments, "--skip-unreadable", "--scales", "1,0.5")
+    assert ended.code == 1
+    assert ended.err == (
+        f"error: {out}.partial holds an unfinished index of another plan (different scales); finish that one with its "
+        "own arguments, pass --restart to throw it away, or give another --out.\n"
+    )
+    assert command_line(*arguments, "--skip-unreadable").code == 0
+
+
+def test_a_training_set_names_the_whitening_of_the_scales(
+    command_line: CommandLine, tiny_teacher: TeacherCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = broken_folder(tmp_path)
+    other = Whitening(torch.ones(1280), WHITENING.projection)
+    both = replace(tiny_teacher, whitenings={"sfm/ss": WHITENING, "sfm/ms": other})
+    monkeypatch.setattr(released, "resolve_teacher", {"tiny": both}.__getitem__)
+    for name, scales, layer in (("one", "1", WHITENING), ("three", "published", other)):
+        arguments = ("--teacher", "tiny", "--images", images, "--out", tmp_path / name, "--scales", scales)
+        ended = command_line(
+            "index", "build", *arguments, "--whitening", "sfm", "--skip-unreadable", "--image-size", 48
+        )
+        assert ended.code == 0, ended.err
+        assert open_index(tmp_path / name).space.whitening_sha256 == layer.sha256
