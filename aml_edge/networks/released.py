@@ -19,7 +19,9 @@ from aml_edge.networks.foreign import read_published_whitening
 from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
+from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
+from aml_edge.networks.whitening_file import load_teacher_whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace, untrained_space
 
@@ -88,21 +90,26 @@ def resolve_whitening(name: str, teacher: TeacherCheckpoint) -> Whitening:
     """Returns the whitening of a name, to follow a teacher.
 
     Args:
-        name: one that came with the teacher, e.g. ``"retrieval-SfM-120k/ss"``, or a published file `{m, P}`.
+        name: one that came with the teacher, e.g. ``"retrieval-SfM-120k/ss"``, or a file: a published `{m, P}`,
+            or one that `aml-edge whitening` wrote.
         teacher: whose embeddings it is for.
 
     Raises:
         UsageError: the name says nothing, or the whitening takes embeddings of another dimension.
+        SpaceMismatchError: the file says that it was learned for another network; both are named.
         CheckpointError, UnsafePickleError: the file is damaged, holds no whitening, or is hostile.
     """
     if name in teacher.whitenings:
         whitening = teacher.whitenings[name]
     elif Path(name).is_file():
-        whitening = read_published_whitening(Path(name))
+        path = Path(name)
+        if not is_torch_file(path):
+            return load_teacher_whitening(path, teacher.space(), name=teacher.name)
+        whitening = read_published_whitening(path)
     else:
         known = ", ".join(teacher.whitenings) or "none"
         raise UsageError(
-            f"`whitening` is {name!r}; it must be a published whitening's file, or one that came with teacher "
+            f"`whitening` is {name!r}; it must be a whitening's file, or one that came with teacher "
             f"'{teacher.name}': {known}."
         )
     takes = whitening.projection.shape[1]

@@ -130,8 +130,7 @@ def test_a_whitening_that_came_with_the_teacher_follows(command_line: CommandLin
     unknown = command_line(*arguments, "--whitening", "nope")
     assert unknown.code == 2
     assert unknown.err == (
-        "error: `whitening` is 'nope'; it must be a published whitening's file, or one that came with teacher "
-        "'tiny': toy.\n"
+        "error: `whitening` is 'nope'; it must be a whitening's file, or one that came with teacher 'tiny': toy.\n"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from aml_edge.errors import CheckpointError, UsageError
+from aml_edge.errors import CheckpointError, SpaceMismatchError, UsageError
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import STUDENT_FILE, StudentCheckpoint, TeacherCheckpoint, save_student
 from aml_edge.networks.released import (
@@ -24,6 +24,8 @@ from aml_edge.networks.released import (
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.whitening import Whitening
+from aml_edge.networks.whitening_file import WhiteningCheckpoint, save_whitening
+from aml_edge.networks.whitening_record import WhiteningKind, WhiteningRecord
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from aml_edge.space import EmbeddingSpace
 
@@ -217,6 +219,27 @@ def test_a_whitening_is_read_from_a_published_file(teacher: TeacherCheckpoint, t
     assert torch.equal(found.projection, projection)
 
 
+def test_a_whitening_of_ours_is_read_and_one_of_another_teacher_refused(
+    teacher: TeacherCheckpoint, tmp_path: Path
+) -> None:
+    whitening = Whitening(torch.ones(teacher.teacher.dimension), torch.eye(2, teacher.teacher.dimension))
+    another = EmbeddingSpace("x", "a" * 64, teacher.teacher.dimension)
+    for name, space in (("right", teacher.space()), ("wrong", another)):
+        record = WhiteningRecord(
+            whitening.sha256, WhiteningKind.PCA, space.teacher, space.weights_sha256, space, "stamps", 40, None, 0.0
+        )
+        save_whitening(WhiteningCheckpoint(whitening, record), tmp_path / name)
+    assert resolve_whitening(str(tmp_path / "right"), teacher).sha256 == whitening.sha256
+    with pytest.raises(SpaceMismatchError, match=r"wrong follows lives in x \(aaaaaaaa\), .*, but teacher 'small' in "):
+        resolve_whitening(str(tmp_path / "wrong"), teacher)
+
+
+def test_a_file_that_is_no_whitening_is_said(teacher: TeacherCheckpoint, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(CheckpointError, match="text is no whitening's file, or a damaged one: "):
+        resolve_whitening(str(tmp_path / "text"), teacher)
+
+
 def test_a_whitening_of_another_dimension_is_refused(teacher: TeacherCheckpoint, tmp_path: Path) -> None:
     path = tmp_path / "whitening.pth"
     torch.save({"m": torch.zeros(5, 1), "P": torch.eye(5)}, path)
@@ -232,6 +255,6 @@ def test_a_whitening_that_is_nowhere_is_said(teacher: TeacherCheckpoint) -> None
     with pytest.raises(UsageError) as refusal:
         resolve_whitening("nothing", teacher)
     assert str(refusal.value) == (
-        "`whitening` is 'nothing'; it must be a published whitening's file, or one that came with teacher 'small': "
+        "`whitening` is 'nothing'; it must be a whitening's file, or one that came with teacher 'small': "
         "retrieval-SfM-120k/ss."
     )
