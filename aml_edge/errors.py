@@ -7,6 +7,7 @@ AmlEdgeError                       exit code 1
 │   └── ImageBatchError            several of them, all listed
 ├── DatasetError                   a data set whose layout or metadata is broken
 ├── UnsafePickleError              a pickle that asks for a type it may not have
+├── DownloadError                  a file that could not be fetched, or is not the published one
 ├── CheckpointError                weights that do not fit, or a file that is no checkpoint
 ├── TeacherIndexError              an index that is missing, damaged or incomplete
 ├── SpaceMismatchError             two sides of a comparison live in different embedding spaces
@@ -94,6 +95,10 @@ class DatasetError(AmlEdgeError):
 
 class UnsafePickleError(AmlEdgeError):
     """A pickle that asks for a type it may not have; nothing of it has run."""
+
+
+class DownloadError(AmlEdgeError):
+    """A file that could not be fetched, or that is not the one that was published."""
 
 
 class CheckpointError(AmlEdgeError):

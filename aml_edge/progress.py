@@ -27,6 +27,14 @@ class Progress(Protocol):
         ...
 
 
+class SayingProgress(Progress, Protocol):
+    """A Progress that can say a line too, for work that nobody should find out about afterwards: a download."""
+
+    def say(self, line: str) -> None:
+        """Says a line of plain text."""
+        ...
+
+
 class SilentProgress:
     """A Progress that says nothing."""
 
@@ -34,6 +42,9 @@ class SilentProgress:
     def task(self, description: str, total: int) -> Iterator[ProgressTask]:
         """Yields a task that nobody watches."""
         yield _SilentTask()
+
+    def say(self, line: str) -> None:
+        """Says nothing."""
 
 
 class _SilentTask:

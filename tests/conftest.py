@@ -1,11 +1,19 @@
-"""ML programs written with coremltools' own builder, so that tests of Core ML files have an oracle for their bytes."""
+"""Fixtures for tests of several folders.
+
+ML programs written with coremltools' own builder, so that tests of Core ML files have an oracle for their bytes; a web
+server on this machine that misbehaves on request, in place of the hosts that publish files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -66,3 +74,141 @@ def mil_package(tmp_path_factory: pytest.TempPathFactory, coremltools: Any) -> M
         return package
 
     return save
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How one answer goes wrong; what is left alone is as it should be.
+
+    Args:
+        status: answered in place of the file.
+        cut_after: bytes of the answer after which the connection is cut.
+        length: what Content-Length says; ``"absent"`` leaves it out.
+        ignores_range: the whole file comes, whatever was asked for.
+        redirect: where the answer sends on to.
+        content: another file, under another ETag.
+        chunked: the answer comes in chunks, without a length.
+        page: the answer calls itself a web page.
+        headers: more of them, or others; None leaves one out.
+        pause_s: between the two halves of the answer.
+        meanwhile: called before anything is answered.
+    """
+
+    status: int | None = None
+    cut_after: int | None = None
+    length: int | str | None = None
+    ignores_range: bool = False
+    redirect: str | None = None
+    content: bytes | None = None
+    chunked: bool = False
+    page: bool = False
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    pause_s: float = 0.0
+    meanwhile: Callable[[], object] = lambda: None
+
+
+@dataclass
+class FaultyServer:
+    """A web server on this machine.
+
+    Args:
+        url: of its root, without a slash at the end.
+        files: content by path, e.g. ``"/a.bin"``.
+        faults: of the next answers to a path, first one first; after them all is well.
+        requests: (path, headers) of what was asked, in order.
+        heeds_if_range: whether a range of a file that has changed is refused, as it should be.
+        closing: set when the server ends, which ends all pauses.
+        fault: the class of `faults`, for tests: nobody imports a conftest.
+    """
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    heeds_if_range: bool = True
+    closing: threading.Event = field(default_factory=threading.Event)
+    fault: ClassVar[type[Fault]] = Fault
+
+    def ranges(self, path: str) -> list[str | None]:
+        """Returns the range that each request for a path asked for."""
+        return [headers.get("Range") for asked, headers in self.requests if asked == path]
+
+
+@pytest.fixture
+def faulty_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A server that keeps to RFC 9110 (ranges, If-Range with ETag and Last-Modified) but for the faults it is told."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _FaultyHandler)
+    server.daemon_threads = False  # so that closing waits for the last answer
+    served = FaultyServer(f"http://127.0.0.1:{server.server_port}")
+    _FaultyHandler.served = served
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield served
+    served.closing.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class _FaultyHandler(BaseHTTPRequestHandler):
+    served: FaultyServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        """Answers with a file, or with the fault that is next."""
+        self.close_connection = True
+        self.served.requests.append((self.path, dict(self.headers)))
+        waiting = self.served.faults.get(self.path, [])
+        fault = waiting.pop(0) if waiting else Fault()
+        fault.meanwhile()
+        content = self.served.files.get(self.path) if fault.content is None else fault.content
+        if fault.redirect is not None:
+            self._say(302, {"Location": fault.redirect, "Content-Length": "0"})
+        elif fault.status is not None or content is None:
+            self._say(fault.status or 404, {"Content-Length": "0"})
+        else:
+            self._send(content, fault)
+
+    def _send(self, content: bytes, fault: Fault) -> None:
+        headers: dict[str, str | None] = {
+            "ETag": f'"{hash(content)}"',
+            "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Content-Type": "text/html" if fault.page else "application/x-tar",
+            **fault.headers,
+        }
+        status, start = 200, 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        unchanged = self.headers.get("If-Range") in (None, headers["ETag"], headers["Last-Modified"])
+        unchanged = unchanged or not self.served.heeds_if_range
+        if asked and unchanged and not fault.ignores_range:
+            status, start = 206, int(asked[1])
+            if start >= len(content):
+                self._say(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
+                return
+            headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}", **headers}
+        body = content[start:]
+        if fault.chunked:
+            headers["Transfer-Encoding"] = "chunked"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        elif fault.length != "absent":
+            headers["Content-Length"] = str(len(body) if fault.length is None else fault.length)
+        self._say(status, headers)
+        body = body[: fault.cut_after]
+        half = len(body) // 2
+        for piece in (body[:half], body[half:]):
+            try:
+                self.wfile.write(piece)
+            except OSError:  # whoever asked has gone
+                return
+            self.served.closing.wait(fault.pause_s)
+
+    def _say(self, status: int, headers: Mapping[str, str | None]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Connection": "close"}.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()

@@ -13,17 +13,21 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress", "native_output", "numpy_stand_ins"),
-    ("decoding",),
+    ("errors", "progress", "native_output", "numpy_stand_ins", "file_lock"),
+    ("decoding", "http_opening"),
     ("files", "space", "safe_pickle", "preprocessing", "scales"),
-    ("artifact", "pixels"),
+    ("artifact", "pixels", "partial_files", "download_records"),
+    ("http_transfer",),
+    ("downloads",),
     ("embedder",),
     ("image_loading", "formats"),
     ("networks",),
     ("runtimes",),
     ("index", "search", "bootstrap", "ranking"),
-    ("datasets", "index_shards", "querying"),
-    ("index_building", "evaluation"),
+    ("datasets", "index_shards", "querying", "index_whitening"),
+    ("index_building", "embedded_sides"),
+    ("contestants",),
+    ("evaluation",),
 )
 HEAVY = {
     "ai_edge_litert",

@@ -18,7 +18,9 @@ def count(progress: Progress) -> int:
 
 
 def test_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    assert count(SilentProgress()) == 3
+    progress = SilentProgress()
+    assert count(progress) == 3
+    progress.say("a line")
     assert capfd.readouterr() == ("", "")
 
 

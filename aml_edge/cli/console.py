@@ -98,6 +98,10 @@ class ConsoleProgress:
         with RichProgress(*columns, console=self._console) as bar:
             yield _BarTask(bar, bar.add_task(description, total=total, status=""))
 
+    def say(self, line: str) -> None:
+        """Prints a line as it is."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
 
 class _BarTask:
     def __init__(self, bar: RichProgress, task: TaskID) -> None:

@@ -160,6 +160,13 @@ def test_a_task_that_fails_does_not_say_that_it_is_done(clock: Callable[[float],
     assert out.getvalue() == ""
 
 
+def test_a_line_is_said_as_it_is_and_never_cut() -> None:
+    out = io.StringIO()
+    line = "downloading [red]x from " + "http://" + "x" * 200
+    ConsoleProgress(Console(file=out, width=80)).say(line)
+    assert out.getvalue() == line + "\n"
+
+
 def test_a_terminal_gets_a_bar_with_names_as_they_are() -> None:
     out = io.StringIO()
     terminal = Console(file=out, force_terminal=True, width=120)

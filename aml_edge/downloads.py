@@ -1,0 +1,190 @@
+"""Files from the web, whole and right or not at all: resumed, tried again, compared with their hash, renamed.
+
+Nothing here decides what to download; whoever calls was asked to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aml_edge.download_records import DownloadRecord, read_record, record_of, record_path, write_record
+from aml_edge.errors import DownloadError
+from aml_edge.file_lock import locked
+from aml_edge.files import file_sha256
+from aml_edge.http_opening import AbsentError, BrokenConnectionError, require_http
+from aml_edge.http_transfer import Transfer, TransferLimits, megabytes, transfer
+from aml_edge.partial_files import forget_part, part_bytes, part_of
+from aml_edge.progress import SayingProgress, SilentProgress
+
+OFFLINE_VARIABLE = "AML_EDGE_OFFLINE"
+_WORTH_BYTES = 1_000_000
+"""A connection that brings so much is no failure: a long file over a bad line may take many of them."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to be had from the web.
+
+    Args:
+        urls: where it is, tried in order: the next one where there is no such file.
+        sha256: the first hex digits of its SHA-256, or all 64; empty where none is known.
+        most_bytes: how long it can be.
+    """
+
+    urls: tuple[str, ...]
+    sha256: str = ""
+    most_bytes: int = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a download keeps trying.
+
+    Args:
+        attempts: connections in a row that fail with little to show for it.
+        timeout_s: seconds without a byte after which a connection has failed.
+        back_off_s: pause after the first that failed, twice as long after each further one.
+    """
+
+    attempts: int = 4
+    timeout_s: float = 30.0
+    back_off_s: float = 1.0
+
+
+PATIENCE = Patience()
+
+
+def download(
+    remote: RemoteFile, path: Path, *, progress: SayingProgress | None = None, patience: Patience = PATIENCE
+) -> None:
+    """Downloads a file to `path`, unless it is there already; either way it is the right one afterwards.
+
+    What came before an error stays beside `path` and is gone on with next time. Right is a file whose SHA-256 is the
+    published one and, where the file was downloaded before, the one that it had then.
+
+    Raises:
+        DownloadError: the file cannot be had, or is not the right one.
+        OSError: it cannot be written.
+    """
+    progress = progress or SilentProgress()
+    for url in remote.urls:
+        require_http(url)
+    if path.exists():
+        require_right(remote, path)
+        return
+    _require_online(remote, path)
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, lambda: progress.say(f"another process downloads {path.name}; waiting for it")):
+        if path.exists():
+            require_right(remote, path)
+            return
+        progress.say(f"downloading {path.name} to {path.parent}")
+        url = _fetch_anywhere(remote, path, progress, patience)
+        record = _right_record(remote, path, url)
+        _put_in_place(path, record)
+        if not remote.sha256:
+            progress.say(f"no hash of {path.name} is published; its SHA-256 is {record.sha256}")
+
+
+def require_right(remote: RemoteFile, path: Path) -> None:
+    """Raises `DownloadError` unless the file at `path` has the published hash and that of its record."""
+    record, sha256 = read_record(path), file_sha256(path)
+    if not sha256.startswith(remote.sha256):
+        raise DownloadError(
+            f"{path} is damaged or another file: its SHA-256 begins with {sha256[: len(remote.sha256)]}, the published "
+            f"one with {remote.sha256}; delete it and run the same command again."
+        )
+    if record is not None and record.sha256 != sha256:
+        raise DownloadError(
+            f"{path} has changed since it was downloaded on {record.date}: its SHA-256 is {sha256}, then it was "
+            f"{record.sha256}; delete it and run the same command again."
+        )
+
+
+def _require_online(remote: RemoteFile, path: Path) -> None:
+    value = os.environ.get(OFFLINE_VARIABLE, "")
+    if value not in ("", "0"):
+        raise DownloadError(
+            f"`{OFFLINE_VARIABLE}` is {value!r}, so {path.name} is not downloaded; get it from {remote.urls[0]} and "
+            f"put it at {path}."
+        )
+
+
+def _fetch_anywhere(remote: RemoteFile, path: Path, progress: SayingProgress, patience: Patience) -> str:
+    """Fetches the part from the first URL that has the file, and returns that URL."""
+    part, absent = part_of(path), []
+    for url in remote.urls:
+        try:
+            fetched = _fetch(url, path, remote, patience, progress)
+            doubtful = fetched.resumed or not fetched.proven
+            if doubtful and not file_sha256(part).startswith(remote.sha256):
+                progress.say("what came is not the published file; fetching it anew")
+                forget_part(part)
+                fetched = _fetch(url, path, remote, patience, progress)
+        except AbsentError as answer:
+            absent.append(f"{url} ({answer})")
+            continue
+        if not (fetched.proven or remote.sha256):
+            forget_part(part)
+            raise DownloadError(
+                f"{url} does not say how long the file is, and no hash of it is known, so nobody can tell whether it "
+                f"came whole; fetch it by hand and put it at {path}."
+            )
+        return url
+    raise DownloadError(
+        f"{path.name} is not where it was published: {', '.join(absent)}; find it elsewhere and put it at {path}."
+    )
+
+
+def _fetch(url: str, path: Path, remote: RemoteFile, patience: Patience, progress: SayingProgress) -> Transfer:
+    """Makes the part whole, in as many connections as it takes."""
+    part, limits = part_of(path), TransferLimits(remote.most_bytes, patience.timeout_s)
+    most, failures = part_bytes(part), 0
+    while True:
+        try:
+            return transfer(url, part, limits, progress)
+        except BrokenConnectionError as problem:
+            there = part_bytes(part)
+            failures = 1 if there >= most + _WORTH_BYTES else failures + 1
+            most = max(most, there)
+            if failures >= patience.attempts:
+                kept = f"{megabytes(there)} are kept and gone on with" if there else "nothing is kept"
+                raise DownloadError(
+                    f"{url} could not be fetched in {failures} attempts, the last one: {problem}; {kept}: run the same "
+                    f"command again, or fetch the file by hand and put it at {path}."
+                ) from None
+            pause = patience.back_off_s * 2 ** (failures - 1)
+            progress.say(f"{problem}; trying again in {pause:g} s")
+        time.sleep(pause)
+
+
+def _right_record(remote: RemoteFile, path: Path, url: str) -> DownloadRecord:
+    """Returns the record of the part that has come; a part that is not the right file is removed."""
+    part, before = part_of(path), read_record(path)
+    record = record_of(url, part)
+    if not record.sha256.startswith(remote.sha256):
+        forget_part(part)
+        raise DownloadError(
+            f"{url} gives a file whose SHA-256 begins with {record.sha256[: len(remote.sha256)]}, but the published "
+            f"one begins with {remote.sha256}; it was not kept: try again later, or find the file elsewhere."
+        )
+    if before is None or before.sha256 == record.sha256:
+        return before or record
+    forget_part(part)
+    raise DownloadError(
+        f"{url} gives another file than on {before.date}: its SHA-256 is {record.sha256}, then it was {before.sha256}; "
+        f"it was not kept: if that is as it should be, delete {record_path(path)} and run the same command again."
+    )
+
+
+def _put_in_place(path: Path, record: DownloadRecord) -> None:
+    """Renames the part to its final name, its bytes on the disk before."""
+    part = part_of(path)
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    write_record(path, record)
+    part.replace(path)
+    forget_part(part)
