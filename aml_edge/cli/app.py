@@ -18,6 +18,7 @@ from aml_edge.cli.failures import exit_with_error, say_interrupted
 from aml_edge.cli.search import search
 from aml_edge.cli.train import train
 from aml_edge.cli.verify import verify
+from aml_edge.cli.whitening import whitening
 
 app = typer.Typer(
     name="aml-edge",
@@ -57,6 +58,7 @@ app.command()(demo)
 app.add_typer(data.app, name="data")
 app.add_typer(index.app, name="index")
 app.command()(train)
+app.command()(whitening)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(verify)

@@ -16,7 +16,7 @@ from aml_edge.errors import TeacherIndexError
 
 CommandLine = Callable[..., Any]
 COMMANDS = {
-    (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index"),
+    (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index", "whitening"),
     ("demo",): ("--out", "--json"),
     ("data",): ("synth", "info"),
     ("data", "synth"): ("OUT", "--name", "--seed", "--image-side", "--landmarks-train", "--workers", "--json"),
@@ -25,6 +25,7 @@ COMMANDS = {
     ("index", "build"): ("--teacher", "--images", "--out", "--whitening", "--skip-unreadable", "--restart", "--json"),
     ("index", "info"): ("INDEX", "--json"),
     ("train",): ("--data", "--index", "--out", "--loss", "--epochs", "--json"),
+    ("whitening",): ("--index", "--student", "--data", "--kind", "--dimension", "--out", "--overwrite", "--json"),
     ("eval",): ("--index", "--dataset", "--student", "--artifact", "--teacher", "--image-size", "--json"),
     ("export",): ("--format", "--precision", "--image-size", "--student", "--index", "--json"),
     ("verify",): ("ARTIFACT", "--index", "--dataset", "--images", "--runtime", "--cosine", "--json"),
@@ -59,6 +60,7 @@ def test_an_unknown_option_is_wrong_usage(command_line: CommandLine, command: tu
         (("data", "synth"), "Missing argument 'OUT'"),
         (("index", "build"), "Missing option '--teacher'"),
         (("train",), "Missing option '--data'"),
+        (("whitening",), "Missing option '--data'"),
         (("eval",), "Missing option '--index'"),
         (("export",), "Missing option '--format'"),
         (("verify",), "Missing argument 'ARTIFACT"),
