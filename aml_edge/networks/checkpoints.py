@@ -1,36 +1,48 @@
 """Students and teachers on disk: ours, and the published files (`aml_edge.networks.foreign`).
 
-Ours is `student.safetensors`, whose header carries the record as JSON, so the file alone is enough and one rename
-replaces both; `student.json` beside it is a copy for people and scripts.
+Ours are `student.safetensors` and `teacher.safetensors` (`aml_edge.networks.recorded_weights`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from aml_edge.errors import CheckpointError, UsageError
-from aml_edge.files import write_text_atomically, written_atomically
 from aml_edge.networks.foreign import read_published_student, read_published_teacher
+from aml_edge.networks.recorded_weights import (
+    read_recorded_weights,
+    recorded_weights_sha256,
+    write_recorded_weights,
+)
 from aml_edge.networks.strict_loading import COUNTER, load_strictly
 from aml_edge.networks.student import Student, StudentSpec
-from aml_edge.networks.teacher import Teacher
+from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
+__all__ = [
+    "STUDENT_FILE",
+    "TEACHER_FILE",
+    "StudentCheckpoint",
+    "TeacherCheckpoint",
+    "load_student",
+    "load_teacher",
+    "recorded_weights_sha256",
+    "save_student",
+    "save_teacher",
+    "weights_sha256",
+]
+
 STUDENT_FILE = "student.safetensors"
-STUDENT_RECORD = "student.json"
-RECORD_KEY = "aml_edge"
-RECORD_VERSION = 1
+TEACHER_FILE = "teacher.safetensors"
+_DAMAGED = (KeyError, TypeError, ValueError, RecursionError, UsageError)
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -97,13 +109,40 @@ class TeacherCheckpoint:
         return EmbeddingSpace(self.name, sha256, whitening.dimension, whitening.sha256)
 
 
-def save_student(checkpoint: StudentCheckpoint, folder: Path) -> None:
-    """Writes `student.safetensors` and `student.json` into `folder`, atomically; other files there are left alone."""
-    record = json.dumps(_record(checkpoint), indent=2, sort_keys=True)
-    weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.student.state_dict().items()}
-    with written_atomically(folder / STUDENT_FILE) as partial:
-        partial.write_bytes(save(weights, metadata={RECORD_KEY: record}))  # save_file shuts others out: mode 600
-    write_text_atomically(folder / STUDENT_RECORD, record + "\n")
+def save_student(checkpoint: StudentCheckpoint, folder: Path, *, file_name: str = STUDENT_FILE) -> None:
+    """Writes a student's file and the copy of its record into `folder`; other files there are left alone."""
+    record = {
+        "name": checkpoint.name,
+        "backbone": checkpoint.student.spec.backbone,
+        "dimension": checkpoint.student.spec.dimension,
+        "space": checkpoint.space.to_json() | {"fingerprint": checkpoint.space.fingerprint},
+        "preprocessing": checkpoint.preprocessing.to_json(),
+        "trained": checkpoint.trained,
+        "weights_sha256": checkpoint.weights_sha256,
+    }
+    write_recorded_weights(checkpoint.student, record, folder / file_name)
+
+
+def save_teacher(checkpoint: TeacherCheckpoint, folder: Path, *, file_name: str = TEACHER_FILE) -> None:
+    """Writes a teacher's file and the copy of its record into `folder`; other files there are left alone.
+
+    Raises:
+        UsageError: whitenings came with it, which this file has no place for.
+    """
+    if checkpoint.whitenings:
+        raise UsageError(f"teacher '{checkpoint.name}' has whitenings, which are files of their own; save them apart.")
+    spec = checkpoint.teacher.spec
+    record = {
+        "name": checkpoint.name,
+        "teacher": {
+            "backbone": spec.backbone,
+            "local_whitening": spec.local_whitening,
+            "whitening_dimension": spec.whitening_dimension,
+        },
+        "preprocessing": checkpoint.preprocessing.to_json(),
+        "weights_sha256": weights_sha256(checkpoint.teacher),
+    }
+    write_recorded_weights(checkpoint.teacher, record, folder / file_name)
 
 
 def load_student(path: Path, *, space: EmbeddingSpace | None = None) -> StudentCheckpoint:
@@ -122,30 +161,35 @@ def load_student(path: Path, *, space: EmbeddingSpace | None = None) -> StudentC
     file = path / STUDENT_FILE if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a student's file, or a folder with {STUDENT_FILE} in it.")
-    return _published_student(file, space) if is_torch_file(file) else _read_ours(file)
-
-
-def recorded_weights_sha256(file: Path) -> str | None:
-    """Returns what one of our files says of its weights, read in no time; None where it says nothing or is damaged."""
+    if is_torch_file(file):
+        return _published_student(file, space)
+    record, weights = read_recorded_weights(file)
     try:
-        with safe_open(file, framework="pt") as opened:
-            record = json.loads((opened.metadata() or {})[RECORD_KEY])
-        recorded = record["weights_sha256"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return recorded if isinstance(recorded, str) else None
+        return _student(record, weights, str(file))
+    except _DAMAGED as problem:
+        raise _unreadable(file, problem) from None
 
 
 def load_teacher(path: Path) -> TeacherCheckpoint:
-    """Returns the teacher in a published file, recognised by content, in evaluation mode.
+    """Returns the teacher in a published file, in one of ours, or in a folder that holds one, in evaluation mode.
+
+    Args:
+        path: recognised by content, not by name.
 
     Raises:
         CheckpointError: there is no such file, it is damaged or holds no teacher, or its weights do not fit.
-        UnsafePickleError: the file wants to make something else than tensors and arrays.
+        UnsafePickleError: a published file wants to make something else than tensors and arrays.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give a published teacher's file (.pth).")
-    published = read_published_teacher(path)
+    file = path / TEACHER_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"{file} does not exist; give a teacher's file, or a folder with {TEACHER_FILE} in it.")
+    if not is_torch_file(file):
+        record, weights = read_recorded_weights(file)
+        try:
+            return _teacher(record, weights, str(file))
+        except _DAMAGED as problem:
+            raise _unreadable(file, problem) from None
+    published = read_published_teacher(file)
     return TeacherCheckpoint(published.teacher, published.name, published.preprocessing, published.whitenings)
 
 
@@ -163,57 +207,58 @@ def _published_student(file: Path, space: EmbeddingSpace | None) -> StudentCheck
     return StudentCheckpoint(published.student, name, space, published.preprocessing, trained=True)
 
 
-def _record(checkpoint: StudentCheckpoint) -> dict[str, object]:
-    return {
-        "version": RECORD_VERSION,
-        "name": checkpoint.name,
-        "backbone": checkpoint.student.spec.backbone,
-        "dimension": checkpoint.student.spec.dimension,
-        "space": checkpoint.space.to_json() | {"fingerprint": checkpoint.space.fingerprint},
-        "preprocessing": checkpoint.preprocessing.to_json(),
-        "trained": checkpoint.trained,
-        "weights_sha256": checkpoint.weights_sha256,
-    }
-
-
-def _read_ours(file: Path) -> StudentCheckpoint:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            text = (opened.metadata() or {}).get(RECORD_KEY)
-            weights: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}
-    except (SafetensorError, OSError, ValueError, TypeError) as problem:
-        raise CheckpointError(f"{file} is no safetensors file, or a damaged one: {problem}; save it again.") from None
-    if text is None:
-        raise CheckpointError(f"{file} holds weights but no aml-edge record; only students saved by aml-edge are read.")
-    try:
-        return _checkpoint(json.loads(text), weights, str(file))
-    except (KeyError, TypeError, ValueError, RecursionError, UsageError) as problem:
-        raise CheckpointError(f"{file} has a record that cannot be read: {problem}; save it again.") from None
-
-
-def _checkpoint(record: object, weights: Mapping[str, Tensor], source: str) -> StudentCheckpoint:
-    """Returns the checkpoint of an untrusted record; raises whatever `_read_ours` catches."""
-    if not isinstance(record, dict):
-        raise TypeError("it is not a JSON object")
-    if record["version"] != RECORD_VERSION:
-        raise ValueError(f"its version is {record['version']!r}, this aml-edge reads {RECORD_VERSION}")
+def _student(record: Mapping[str, object], weights: Mapping[str, Tensor], source: str) -> StudentCheckpoint:
+    """Returns the student of an untrusted record; raises `_DAMAGED` or `CheckpointError`."""
+    if "teacher" in record:
+        raise CheckpointError(f"{source} holds a teacher, not a student; name it where a teacher is asked for.")
     name, backbone, dimension, trained = (record[key] for key in ("name", "backbone", "dimension", "trained"))
     if not (isinstance(name, str) and isinstance(backbone, str) and isinstance(trained, bool)):
         raise TypeError("a field has the wrong type")
     if type(dimension) is not int or weights["adaptor.weight"].shape[:1] != (dimension,):
         raise ValueError("its dimension is not that of the weights")
-    space = dict(record["space"])
+    space = _mapping(record, "space")
     fingerprint = space.pop("fingerprint")
     checkpoint = StudentCheckpoint(
         student=Student(StudentSpec(backbone, dimension)).eval(),
         name=name,
         space=EmbeddingSpace.from_json(space),
-        preprocessing=Preprocessing.from_json(record["preprocessing"]),
+        preprocessing=Preprocessing.from_json(_mapping(record, "preprocessing")),
         trained=trained,
     )
     load_strictly(checkpoint.student, weights, source=source)
     if checkpoint.space.fingerprint != fingerprint or checkpoint.space.dimension != dimension:
         raise ValueError("its space does not match its fingerprint or its dimension")
-    if checkpoint.weights_sha256 != record["weights_sha256"]:
-        raise CheckpointError(f"{source} holds other weights than its record says; it is damaged, save it again.")
+    _require_recorded(checkpoint.student, record, source)
     return checkpoint
+
+
+def _teacher(record: Mapping[str, object], weights: Mapping[str, Tensor], source: str) -> TeacherCheckpoint:
+    """Returns the teacher of an untrusted record; raises `_DAMAGED` or `CheckpointError`."""
+    if "teacher" not in record:
+        raise CheckpointError(f"{source} holds a student, not a teacher; name it where a student is asked for.")
+    spec, name = _mapping(record, "teacher"), record["name"]
+    backbone, local, dimension = (spec[key] for key in ("backbone", "local_whitening", "whitening_dimension"))
+    if not (isinstance(name, str) and name and isinstance(backbone, str) and isinstance(local, bool)):
+        raise TypeError("a field has the wrong type")
+    if dimension is not None and (type(dimension) is not int or weights["whiten.weight"].shape[:1] != (dimension,)):
+        raise ValueError("its dimension is not that of the weights")
+    teacher = Teacher(TeacherSpec(backbone, local, dimension)).eval()
+    load_strictly(teacher, weights, source=source)
+    _require_recorded(teacher, record, source)
+    return TeacherCheckpoint(teacher, name, Preprocessing.from_json(_mapping(record, "preprocessing")))
+
+
+def _mapping(record: Mapping[str, object], key: str) -> dict[str, object]:
+    value = record[key]
+    if not isinstance(value, dict):
+        raise TypeError(f"its {key} is not a JSON object")
+    return dict(value)
+
+
+def _require_recorded(module: nn.Module, record: Mapping[str, object], source: str) -> None:
+    if weights_sha256(module) != record["weights_sha256"]:
+        raise CheckpointError(f"{source} holds other weights than its record says; it is damaged, save it again.")
+
+
+def _unreadable(file: Path, problem: Exception) -> CheckpointError:
+    return CheckpointError(f"{file} has a record that cannot be read: {problem}; save it again.")

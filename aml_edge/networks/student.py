@@ -46,6 +46,7 @@ class Student(nn.Module):
     def __init__(self, spec: StudentSpec, *, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
+        self.dimension = spec.dimension
         self.backbone = build_backbone(spec.backbone, seed=seed)
         with seeded(seed):
             self.adaptor = nn.Conv2d(self.backbone.channels, spec.dimension, kernel_size=1, bias=False)

@@ -31,7 +31,7 @@ class TeacherSpec:
 
 
 class Teacher(nn.Module):
-    """A large database encoder; its weights are loaded, never trained here.
+    """A large database encoder; it is loaded, or trained alone in symmetric mode.
 
     Args:
         spec: what it is made of.
@@ -52,10 +52,13 @@ class Teacher(nn.Module):
             self.whiten = nn.Linear(channels, self.dimension) if spec.whitening_dimension else None
         self.pool = GeM()
 
+    def head(self, feature_map: Tensor) -> Tensor:
+        """Returns (B, D) embeddings of the backbone's feature map (B, C, h, w), rows L2-normalised."""
+        if self.local_whiten is not None:
+            feature_map = self.local_whiten(feature_map.movedim(1, -1)).movedim(-1, 1)
+        rows = l2_normalise(self.pool(feature_map))
+        return rows if self.whiten is None else l2_normalise(self.whiten(rows))
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns (B, D) embeddings of (B, 3, H, W) normalised images, rows L2-normalised."""
-        features = self.backbone(images)
-        if self.local_whiten is not None:
-            features = self.local_whiten(features.movedim(1, -1)).movedim(-1, 1)
-        rows = l2_normalise(self.pool(features))
-        return rows if self.whiten is None else l2_normalise(self.whiten(rows))
+        return self.head(self.backbone(images))

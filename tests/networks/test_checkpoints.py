@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
-from aml_edge.errors import CheckpointError, UnsafePickleError
+from aml_edge.errors import CheckpointError, UnsafePickleError, UsageError
 from aml_edge.networks.checkpoints import (
     STUDENT_FILE,
-    STUDENT_RECORD,
     StudentCheckpoint,
     TeacherCheckpoint,
     load_student,
     load_teacher,
     recorded_weights_sha256,
     save_student,
+    save_teacher,
     weights_sha256,
 )
 from aml_edge.networks.student import Student, StudentSpec
@@ -111,7 +111,7 @@ def test_a_file_is_recognised_by_content_not_by_name(saved: Path, tmp_path: Path
 
 
 def test_the_record_beside_is_the_one_inside(saved: Path) -> None:
-    assert json.loads((saved.parent / STUDENT_RECORD).read_text(encoding="utf-8")) == record_of(saved)
+    assert json.loads((saved.parent / "student.json").read_text(encoding="utf-8")) == record_of(saved)
 
 
 def test_an_untrained_student_stays_one(checkpoint: StudentCheckpoint, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_saving_leaves_other_files_alone_and_replaces_its_own(checkpoint: Studen
     (tmp_path / "settings.json").write_text("{}")
     save_student(checkpoint, tmp_path)
     save_student(replace(checkpoint, name="later"), tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["settings.json", STUDENT_RECORD, STUDENT_FILE]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["settings.json", "student.json", STUDENT_FILE]
     assert load_student(tmp_path).name == "later"
 
 
@@ -252,7 +252,8 @@ def test_weights_of_others_are_refused(tmp_path: Path) -> None:
         ({"space": SPACE.to_json()}, "'fingerprint'"),
         ({"space": SPACE.to_json() | {"fingerprint": "0" * 64}}, "its space does not match its fingerprint"),
         ({"space": SPACE.to_json() | {"fingerprint": "", "more": 1}}, "a space has the fields"),
-        ({"preprocessing": []}, "a preprocessing has the fields"),
+        ({"preprocessing": []}, "its preprocessing is not a JSON object"),
+        ({"preprocessing": {}}, "a preprocessing has the fields"),
         ({"preprocessing": PREPROCESSING.to_json() | {"std": [0, 1, 1]}}, "a standard deviation is positive"),
         ({"preprocessing": PREPROCESSING.to_json() | {"mean": [float("nan"), 0, 0]}}, "finite"),
         ({"preprocessing": PREPROCESSING.to_json() | {"std": [float("inf"), 1, 1]}}, "finite"),
@@ -375,10 +376,65 @@ def test_the_space_of_a_teacher_is_of_its_weights_and_not_of_its_preprocessing()
 
 
 def test_an_absent_teacher_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.pth does not exist; give a published teacher's file \(\.pth\)\."):
+    with pytest.raises(CheckpointError, match=r"none\.pth does not exist; give a teacher's file, or a folder with"):
         load_teacher(tmp_path / "none.pth")
 
 
 def test_a_student_is_no_teacher(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"{STUDENT_FILE} is no file of torch.save"):
+    with pytest.raises(CheckpointError, match=f"{STUDENT_FILE} holds a student, not a teacher"):
         load_teacher(saved)
+
+
+@pytest.fixture
+def own_teacher() -> TeacherCheckpoint:
+    """A teacher of ours, with every part that one may have."""
+    teacher = Teacher(TeacherSpec(BACKBONE, local_whitening=True, whitening_dimension=8), seed=3).eval()
+    return TeacherCheckpoint(teacher, "mine", PREPROCESSING)
+
+
+def test_a_teacher_of_ours_comes_back_as_it_was(own_teacher: TeacherCheckpoint, tmp_path: Path) -> None:
+    save_teacher(own_teacher, tmp_path)
+    for path in (tmp_path, tmp_path / "teacher.safetensors"):
+        loaded = load_teacher(path)
+        assert (loaded.name, loaded.preprocessing, loaded.whitenings) == ("mine", PREPROCESSING, {})
+        assert loaded.teacher.spec == own_teacher.teacher.spec
+        assert not loaded.teacher.training
+        assert loaded.space() == own_teacher.space()
+    record = json.loads((tmp_path / "teacher.json").read_text())
+    assert record == record_of(tmp_path / "teacher.safetensors")
+    assert record["weights_sha256"] == own_teacher.space().weights_sha256
+
+
+def test_a_teacher_is_no_student(own_teacher: TeacherCheckpoint, tmp_path: Path) -> None:
+    save_teacher(own_teacher, tmp_path)
+    with pytest.raises(CheckpointError, match="teacher.safetensors holds a teacher, not a student; name it where"):
+        load_student(tmp_path / "teacher.safetensors")
+
+
+def test_whitenings_have_no_place_in_a_teachers_file(own_teacher: TeacherCheckpoint, tmp_path: Path) -> None:
+    whitening = Whitening(torch.zeros(8), torch.eye(8))
+    with pytest.raises(UsageError, match="teacher 'mine' has whitenings, which are files of their own"):
+        save_teacher(replace(own_teacher, whitenings={"ss": whitening}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "a field has the wrong type"),
+        ({"teacher": []}, "its teacher is not a JSON object"),
+        ({"teacher": {"backbone": BACKBONE}}, "local_whitening"),
+        ({"teacher": {"backbone": BACKBONE, "local_whitening": 1, "whitening_dimension": 8}}, "wrong type"),
+        ({"teacher": {"backbone": BACKBONE, "local_whitening": True, "whitening_dimension": 10**9}}, "its dimension"),
+        ({"teacher": {"backbone": "nothing", "local_whitening": True, "whitening_dimension": 8}}, "`backbone` is"),
+        ({"weights_sha256": "0" * 64}, "holds other weights than its record says"),
+    ],
+)
+def test_a_teachers_record_is_not_trusted(
+    own_teacher: TeacherCheckpoint, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    save_teacher(own_teacher, tmp_path)
+    file = tmp_path / "teacher.safetensors"
+    record = record_of(file) | changes
+    file.write_bytes(save(load_file(file), metadata={"aml_edge": json.dumps(record)}))
+    with pytest.raises(CheckpointError, match=message):
+        load_teacher(file)
