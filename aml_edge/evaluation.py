@@ -1,35 +1,36 @@
 """Symmetric and asymmetric testing on a data set in the revisited layout.
 
 Symmetric: one network embeds queries and database. Asymmetric: a student, or the file made from it, embeds the queries
-and the teacher's index is the database.
+and the teacher's index is the database. Each side is embedded once for all rows, and whitened afterwards.
 
 Source: Budnik and Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021, section 3.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from aml_edge.artifact import Artifact
 from aml_edge.bootstrap import Interval, bootstrap_mean
+from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
 from aml_edge.datasets.revisited import RevisitedDataset
-from aml_edge.embedder import Embedder
-from aml_edge.errors import UsageError
-from aml_edge.image_loading import embed_items
+from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
+from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.index import TeacherIndex
-from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
+from aml_edge.index_whitening import whitened_rows
+from aml_edge.networks.whitening import Whitening
 from aml_edge.progress import Progress, SilentProgress
-from aml_edge.querying import artifact_queries, sized, student_queries, teacher_queries
 from aml_edge.ranking import RetrievalReport, SettingReport, evaluate_revisited
-from aml_edge.runtimes.checkpoint_embedders import student_embedder
+from aml_edge.scales import SINGLE_SCALE, Scales
 from aml_edge.space import require_same_space
 
 BLOCK_ROWS = 8192
 """Database rows that are copied into memory at once."""
-STUDENT, TEACHER, FILE = "student", "teacher", "file"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class RetrievalRow:
         queries, database: what embedded them, in a word or two, e.g. ``"student"`` and ``"teacher"``.
         report: the three settings.
         easy_interval, medium_interval, hard_interval: of mAP, 95 % over queries; None where no query has a positive.
+        query_scales, database_scales: at which each side saw an image.
+        whitening: whose whitening the database's embeddings went through, ``"teacher"`` or ``"student"``.
+        whitening_sha256: of that whitening.
+        index: folder of the index, where the database is one.
     """
 
     queries: str
@@ -48,6 +53,11 @@ class RetrievalRow:
     easy_interval: Interval | None
     medium_interval: Interval | None
     hard_interval: Interval | None
+    query_scales: Scales = SINGLE_SCALE
+    database_scales: Scales = SINGLE_SCALE
+    whitening: str | None = None
+    whitening_sha256: str | None = None
+    index: Path | None = None
 
     @property
     def name(self) -> str:
@@ -64,54 +74,33 @@ class RetrievalRow:
         )
 
 
-@dataclass(frozen=True)
-class Contestants:
-    """What is evaluated against a teacher's index; None leaves its rows out.
-
-    Args:
-        student: alone, and against the index.
-        artifact: a file, against the index.
-        teacher: against its own index.
-        image_side_px: longest side of what the student sees; its own where None.
-    """
-
-    student: StudentCheckpoint | None = None
-    artifact: Artifact | None = None
-    teacher: TeacherCheckpoint | None = None
-    image_side_px: int | None = None
-
-
 def evaluate_contestants(
-    contestants: Contestants, index: TeacherIndex, dataset: RevisitedDataset, *, progress: Progress | None = None
+    contestants: Contestants,
+    databases: Sequence[TeacherIndex],
+    dataset: RevisitedDataset,
+    *,
+    progress: Progress | None = None,
 ) -> tuple[RetrievalRow, ...]:
     """Returns the rows teacher → teacher, student → student, student → teacher, file → teacher, as far as given.
 
+    Args:
+        contestants: who asks, at which scales.
+        databases: the teacher's indexes of the data set, which differ in scales or whitening.
+        dataset: queries, database and ground truth.
+        progress: where the work is announced.
+
     Raises:
-        SpaceMismatchError: one of them lives in another space than the index; said before anything is embedded.
-        TeacherIndexError: the index lacks images of the data set.
+        SpaceMismatchError: one of them lives in another space than the indexes; said before anything is embedded.
+        TeacherIndexError: an index lacks images of the data set.
         ImageBatchError: images cannot be read; all of them are listed.
     """
-    index.rows_of(dataset.database_ids)
-    pairs: list[tuple[str, Embedder, str, Embedder | TeacherIndex]] = []
-    with ExitStack() as opened:
-        if contestants.teacher is not None:
-            pairs.append((TEACHER, teacher_queries(contestants.teacher, index), TEACHER, index))
-        if contestants.student is not None:
-            asking = student_queries(contestants.student, index, image_side_px=contestants.image_side_px)
-            alone = student_embedder(
-                contestants.student, sized(contestants.student.preprocessing, contestants.image_side_px)
-            )
-            pairs += [(STUDENT, alone, STUDENT, alone), (STUDENT, asking, TEACHER, index)]
-        if contestants.artifact is not None:
-            pairs.append((FILE, artifact_queries(contestants.artifact, index), TEACHER, index))
-        for _, embedder, _, _ in pairs:
-            opened.callback(embedder.close)
-        return tuple(
-            retrieval_row(
-                queries, database, evaluate_retrieval(embedder, embedded, dataset, name=queries, progress=progress)
-            )
-            for queries, embedder, database, embedded in pairs
-        )
+    for database in databases:
+        database.rows_of(dataset.database_ids)
+    planned = pairings(contestants, databases)
+    with closing(EmbeddedSides(dataset, progress or SilentProgress())) as sides:
+        for pairing in planned:
+            sides.open(pairing.queries)
+        return tuple(_row(pairing, sides, dataset) for pairing in planned)
 
 
 def evaluate_retrieval(
@@ -140,30 +129,52 @@ def evaluate_retrieval(
     progress = progress or SilentProgress()
     right = f"the index {database.path}" if isinstance(database, TeacherIndex) else "the database"
     require_same_space(query_embedder.space, database.space, left_name=name, right_name=right)
-    queries = embed_items(query_embedder, dataset.query_items, progress=progress, description=f"queries, {name}")
-    broken = np.flatnonzero(~np.isfinite(queries).all(axis=1))
-    if len(broken):
-        raise UsageError(
-            f"{name} gives {len(broken)} of {len(queries)} queries an embedding that is not finite, the first to "
-            f"{dataset.query_items[broken[0]].path}; there is no ranking of those: train or export it again."
-        )
+    queries = embed_queries(query_embedder, dataset, name=name, progress=progress)
     if isinstance(database, TeacherIndex):
-        embeddings, rows = database.embeddings, database.rows_of(dataset.database_ids)
-    else:
-        described = f"database, {name}"
-        embeddings = embed_items(database, dataset.database_items, progress=progress, description=described)
-        rows = np.arange(len(embeddings))
-    similarities = np.empty((len(queries), len(rows)), np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows[start : start + BLOCK_ROWS]
-        similarities[:, start : start + BLOCK_ROWS] = queries @ embeddings[block].T
-    return evaluate_revisited(similarities, dataset.ground_truth)
+        return _ranked(queries, database.embeddings, database.rows_of(dataset.database_ids), dataset)
+    embeddings = embed_database(database, dataset, progress=progress, said=name)
+    return _ranked(queries, embeddings, np.arange(len(embeddings)), dataset)
 
 
 def retrieval_row(queries: str, database: str, report: RetrievalReport) -> RetrievalRow:
     """Returns a report with the names of its two sides and a 95 % bootstrap interval of each mAP."""
     easy, medium, hard = (_interval(setting) for setting in (report.easy, report.medium, report.hard))
     return RetrievalRow(queries, database, report, easy, medium, hard)
+
+
+def _row(pairing: Pairing, sides: EmbeddedSides, dataset: RevisitedDataset) -> RetrievalRow:
+    asking, database, whitening = pairing.queries, pairing.database, pairing.whitening
+    queries = _followed(sides.queries(asking), whitening)
+    if isinstance(database, TeacherIndex):
+        report = _ranked(queries, database.embeddings, database.rows_of(dataset.database_ids), dataset)
+        name, folder, sha256 = TEACHER, database.path, database.space.whitening_sha256
+    else:
+        embeddings = _followed(sides.database(database), whitening)
+        report = _ranked(queries, embeddings, np.arange(len(embeddings)), dataset)
+        name, folder, sha256 = database.name, None, None if whitening is None else whitening.sha256
+    return replace(
+        retrieval_row(asking.name, name, report),
+        query_scales=asking.scales,
+        database_scales=database.scales,
+        whitening=None if sha256 is None else name,
+        whitening_sha256=sha256,
+        index=folder,
+    )
+
+
+def _followed(rows: Embeddings, whitening: Whitening | None) -> Embeddings:
+    return rows if whitening is None else whitened_rows(rows, whitening)
+
+
+def _ranked(
+    queries: Embeddings, embeddings: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], dataset: RevisitedDataset
+) -> RetrievalReport:
+    """Returns how the queries rank those rows of the database, which are in the data set's order."""
+    similarities = np.empty((len(queries), len(rows)), np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        similarities[:, start : start + BLOCK_ROWS] = queries @ embeddings[block].T
+    return evaluate_revisited(similarities, dataset.ground_truth)
 
 
 def _interval(setting: SettingReport) -> Interval | None:

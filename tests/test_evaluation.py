@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from aml_edge import evaluation
+from aml_edge.contestants import Contestants
 from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ImageBatchError, SpaceMismatchError, TeacherIndexError, UsageError
-from aml_edge.evaluation import Contestants, evaluate_contestants, evaluate_retrieval, retrieval_row
+from aml_edge.evaluation import evaluate_contestants, evaluate_retrieval, retrieval_row
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
@@ -231,15 +232,14 @@ def test_contestants_give_their_rows_in_order(
 ) -> None:
     progress = RecordingProgress()
     contestants = Contestants(student=student, teacher=teacher)
-    rows = evaluate_contestants(contestants, teachers_index, dataset, progress=progress)
+    rows = evaluate_contestants(contestants, (teachers_index,), dataset, progress=progress)
     assert [row.name for row in rows] == ["teacher → teacher", "student → student", "student → teacher"]
     assert [task for task, _ in progress.tasks] == [
         "queries, teacher",
         "queries, student",
         "database, student",
-        "queries, student",
     ]
-    assert evaluate_contestants(Contestants(), teachers_index, dataset) == ()
+    assert evaluate_contestants(Contestants(), (teachers_index,), dataset) == ()
 
 
 def test_nothing_is_embedded_where_one_of_them_is_of_another_teacher(
@@ -248,8 +248,9 @@ def test_nothing_is_embedded_where_one_of_them_is_of_another_teacher(
     stranger = replace(student, name="stranger", space=replace(student.space, teacher="another"))
     progress = RecordingProgress()
     with pytest.raises(SpaceMismatchError, match=r"^student 'stranger' lives in another \("):
-        evaluate_contestants(Contestants(student=stranger, teacher=teacher), teachers_index, dataset, progress=progress)
+        contestants = Contestants(student=stranger, teacher=teacher)
+        evaluate_contestants(contestants, (teachers_index,), dataset, progress=progress)
     partial = replace(teachers_index, ids=("jpg/0.jpg",), embeddings=teachers_index.embeddings[:1])
     with pytest.raises(TeacherIndexError, match="lacks 5 of 6 images"):
-        evaluate_contestants(Contestants(teacher=teacher), partial, dataset, progress=progress)
+        evaluate_contestants(Contestants(teacher=teacher), (partial,), dataset, progress=progress)
     assert progress.tasks == []

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.artifact import Artifact, Precision
+from aml_edge.contestants import Contestants
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import RevisitedDataset
-from aml_edge.evaluation import Contestants, RetrievalRow, evaluate_contestants, evaluate_retrieval, retrieval_row
+from aml_edge.evaluation import RetrievalRow, evaluate_contestants, evaluate_retrieval, retrieval_row
 from aml_edge.exporters import EXPORTERS, is_installed
 from aml_edge.exporters.export import ExportReport, export_student, report_of
 from aml_edge.exporters.export_spec import ExportSpec
@@ -114,7 +115,7 @@ def evaluated(
     progress: Progress,
 ) -> tuple[RetrievalRow, ...]:
     """Returns the rows teacher → teacher, student → student, student → teacher, untrained → teacher."""
-    rows = evaluate_contestants(Contestants(student=student, teacher=teacher), index, dataset, progress=progress)
+    rows = evaluate_contestants(Contestants(student=student, teacher=teacher), (index,), dataset, progress=progress)
     report = evaluate_retrieval(student_queries(before, index), index, dataset, name="untrained", progress=progress)
     return (*rows, retrieval_row("untrained", "teacher", report))
 

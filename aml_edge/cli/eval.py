@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +11,59 @@ import typer
 from rich.markup import escape
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.errors import UsageError
+from aml_edge.scales import Scales, describe_scales, scales_of
 
 if TYPE_CHECKING:
-    from aml_edge.evaluation import Contestants, RetrievalRow
+    from aml_edge.contestants import Contestants
+    from aml_edge.evaluation import RetrievalRow
+    from aml_edge.index import TeacherIndex
+    from aml_edge.networks.checkpoints import TeacherCheckpoint
+
+
+@dataclass(frozen=True)
+class ContestantOptions:
+    """Who asks, and what is done to what they embed."""
+
+    student: Annotated[
+        str | None, typer.Option(help="A checkpoint, run or name; the newest run's if nothing is named.")
+    ] = None
+    artifact: Annotated[Path | None, typer.Option(help="An exported file.")] = None
+    teacher: Annotated[str | None, typer.Option(help="The teacher, to see what its own queries reach.")] = None
+    image_size: Annotated[int | None, typer.Option(help="Longest side that the student sees, px; its own.")] = None
+    scales: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At which student and teacher see a query, and the student its own database: published is 1, 0.7071, "
+            "0.5 and their mean; those of the index. Give it again for further rows."
+        ),
+    ] = None
+    whitening: Annotated[
+        str | None,
+        typer.Option(help="A whitening's file, or one that came with the teacher, for an index without: further rows."),
+    ] = None
+    student_whitening: Annotated[
+        Path | None, typer.Option(help="The student's own, for further rows of the student alone.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvaluatedIndex:
+    """An index that was asked.
+
+    Args:
+        path: its folder.
+        space_fingerprint: of its space.
+        image_side_px, scales: as the teacher saw each image.
+        whitening_sha256: of the whitening that it was built with.
+    """
+
+    path: Path
+    space_fingerprint: str
+    image_side_px: int
+    scales: Scales
+    whitening_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -21,56 +71,97 @@ class EvaluationReport:
     """What `aml-edge eval` writes.
 
     Args:
-        index: its folder.
-        space_fingerprint: of the index.
+        indexes: what was asked.
         dataset: its name.
         database_images: of the data set.
         rows: what was evaluated.
     """
 
-    index: Path
-    space_fingerprint: str
+    indexes: tuple[EvaluatedIndex, ...]
     dataset: str
     database_images: int
     rows: tuple[RetrievalRow, ...]
 
 
+@with_option_groups
 def evaluate(
     *,
-    index: Annotated[Path, typer.Option(help="The teacher's index of the data set.")],
+    index: Annotated[
+        list[Path], typer.Option(help="The teacher's index of the data set. Give it again for one of other scales.")
+    ],
     dataset: Annotated[Path, typer.Option(help="A data set in the revisited layout: gnd_NAME.pkl beside jpg/.")],
-    student: Annotated[
-        str | None, typer.Option(help="A checkpoint, run or name; the newest run's if nothing is named.")
-    ] = None,
-    artifact: Annotated[Path | None, typer.Option(help="An exported file.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher, to see what its own queries reach.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Longest side that the student sees, px; its own.")] = None,
+    options: ContestantOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Measure how well a student's queries find images: in its own database, and in the teacher's index."""
     from aml_edge.cli.retrieval_table import retrieval_table
     from aml_edge.datasets.revisited import load_revisited
-    from aml_edge.evaluation import Contestants, evaluate_contestants
-    from aml_edge.formats import read_artifact
+    from aml_edge.evaluation import evaluate_contestants
     from aml_edge.index import open_index
-    from aml_edge.networks.released import resolve_student, resolve_teacher
 
     console = console_for(json_target)
-    opened, data = open_index(index), load_revisited(dataset)
-    named_another = artifact is not None or teacher is not None
-    before = opened.space_before_whitening
-    contestants = Contestants(
-        student=None if named_another and student is None else resolve_student(student, space=before),
-        artifact=None if artifact is None else read_artifact(artifact),
-        teacher=None if teacher is None else resolve_teacher(teacher),
-        image_side_px=image_size,
-    )
-    rows = evaluate_contestants(contestants, opened, data, progress=ConsoleProgress(console))
-    for line in _who_asks(contestants):
+    indexes, data = [open_index(path) for path in index], load_revisited(dataset)
+    _require_different(indexes)
+    contestants = _contestants(options, indexes[0])
+    databases = _databases(indexes, options.whitening, contestants.teacher)
+    rows = evaluate_contestants(contestants, databases, data, progress=ConsoleProgress(console))
+    for line in (*_who_asks(contestants), *map(_what_is_asked, indexes)):
         console.print(line, soft_wrap=True)
     console.print(retrieval_table(rows))
-    report = EvaluationReport(index, opened.space.fingerprint, data.name, len(data.database_ids), rows)
-    write_json(report, json_target)
+    asked = tuple(_evaluated(one) for one in indexes)
+    write_json(EvaluationReport(asked, data.name, len(data.database_ids), rows), json_target)
+
+
+def _contestants(options: ContestantOptions, index: TeacherIndex) -> Contestants:
+    """Returns who was named, or the newest run's student where nobody was."""
+    from aml_edge.contestants import Contestants
+    from aml_edge.formats import read_artifact
+    from aml_edge.index_whitening import resolve_student_whitening
+    from aml_edge.networks.released import resolve_student, resolve_teacher
+
+    scales = tuple(dict.fromkeys(scales_of(text) for text in options.scales or ()))
+    named_another = options.artifact is not None or options.teacher is not None
+    student = None
+    if options.student is not None or not named_another:
+        student = resolve_student(options.student, space=index.space_before_whitening)
+    own = options.student_whitening
+    if own is not None and student is None:
+        raise UsageError(f"`student_whitening` is '{own}', but no student is evaluated; add --student.")
+    if scales and student is None and options.teacher is None:
+        raise UsageError("`scales` are given, but a file sees an image at one scale; add --student or --teacher.")
+    return Contestants(
+        student=student,
+        artifact=None if options.artifact is None else read_artifact(options.artifact),
+        teacher=None if options.teacher is None else resolve_teacher(options.teacher),
+        image_side_px=options.image_size,
+        scales=scales,
+        student_whitening=None if own is None or student is None else resolve_student_whitening(own, student),
+    )
+
+
+def _databases(
+    indexes: Sequence[TeacherIndex], whitening: str | None, teacher: TeacherCheckpoint | None
+) -> tuple[TeacherIndex, ...]:
+    """Returns the indexes, and after each what it becomes with a whitening where one is given."""
+    from aml_edge.index_whitening import resolve_index_whitening, whitened_index
+
+    if whitening is None:
+        return tuple(indexes)
+    layers = [resolve_index_whitening(whitening, index, teacher) for index in indexes]
+    pairs = zip(indexes, layers, strict=True)
+    return tuple(database for index, layer in pairs for database in (index, whitened_index(index, layer)))
+
+
+def _require_different(indexes: Sequence[TeacherIndex]) -> None:
+    """Raises `UsageError` where two indexes could not be told apart in the table."""
+    seen: dict[tuple[Scales, str | None], Path] = {}
+    for one in indexes:
+        first = seen.setdefault((one.scales, one.space.whitening_sha256), one.path)
+        if first is not one.path:
+            raise UsageError(
+                f"`index` is {first} and {one.path}, which have the same scales and whitening; "
+                "rows could not be told apart: evaluate them one by one."
+            )
 
 
 def _who_asks(contestants: Contestants) -> Iterator[str]:
@@ -84,3 +175,21 @@ def _who_asks(contestants: Contestants) -> Iterator[str]:
     if artifact is not None:
         files, verdict = artifact.manifest.preprocessing, artifact.manifest.verdict
         yield f"file: {escape(str(artifact.path))}, {files.image_side_px} px, {files.fit} fit, {verdict}"
+
+
+def _what_is_asked(index: TeacherIndex) -> str:
+    sees, scales = index.preprocessing, describe_scales(index.scales)
+    whitening = index.space.whitening_sha256
+    built = "no whitening" if whitening is None else f"whitening {whitening[:8]}"
+    at = f"scale {scales}" if len(index.scales) == 1 else f"scales {scales}"
+    return f"index: {escape(str(index.path))}, {sees.image_side_px} px, {sees.fit} fit, {at}, {built}"
+
+
+def _evaluated(index: TeacherIndex) -> EvaluatedIndex:
+    return EvaluatedIndex(
+        path=index.path,
+        space_fingerprint=index.space.fingerprint,
+        image_side_px=index.preprocessing.image_side_px,
+        scales=index.scales,
+        whitening_sha256=index.space.whitening_sha256,
+    )

@@ -9,23 +9,35 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from aml_edge.scales import SINGLE_SCALE, TABLE_DIGITS, describe_scales
+
 if TYPE_CHECKING:
     from aml_edge.bootstrap import Interval
     from aml_edge.evaluation import RetrievalRow
     from aml_edge.ranking import SettingReport
 
 NOTE = "mAP and mP in %, [95 % bootstrap over N queries]"
+LEFT = ("scales", "whitening", "setting")
 SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
 def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
-    """Returns every number of the rows, a line for each setting."""
-    table = _table(NOTE, "queries → database", "setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
+    """Returns every number of the rows, a line for each setting.
+
+    Where a row has other scales than 1, or a whitening, two columns say which; names take two lines then, so that the
+    table still fits 80 columns.
+    """
+    numbers = ("setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
+    plain = all(_is_plain(row) for row in rows)
+    table = _table(
+        NOTE, *(("queries → database",) if plain else ("queries\n→ database", "scales", "whitening")), *numbers
+    )
     for row in rows:
-        for place, (name, setting, interval) in enumerate(row.settings):
+        heads = [(row.name,), ("",), ("",)] if plain else _heads(row)
+        for head, (name, setting, interval) in zip(heads, row.settings, strict=True):
             precisions = (setting.mean_precision_at_1, setting.mean_precision_at_5, setting.mean_precision_at_10)
             table.add_row(
-                row.name if place == 0 else "",
+                *head,
                 name,
                 str(sum(not math.isnan(value) for value in setting.average_precisions)),
                 _percent(setting.mean_average_precision),
@@ -44,6 +56,21 @@ def summary_table(rows: Sequence[RetrievalRow]) -> Table:
     return table
 
 
+def _is_plain(row: RetrievalRow) -> bool:
+    return row.query_scales == row.database_scales == SINGLE_SCALE and row.whitening is None
+
+
+def _heads(row: RetrievalRow) -> list[tuple[str, str, str]]:
+    """Returns what stands before each setting: the database's scales below the queries' where they are others."""
+    asked, stored = (describe_scales(scales, TABLE_DIGITS) for scales in (row.query_scales, row.database_scales))
+    mixed = row.query_scales != row.database_scales
+    return [
+        (row.queries, asked, row.whitening or "–"),
+        (f"→ {row.database}", f"→ {stored}" if mixed else "", ""),
+        ("", "", ""),
+    ]
+
+
 def _table(note: str, first: str, *others: str) -> Table:
     """Returns a table that fits 80 columns; where it does not, values go on below, and none is cut."""
     table = Table(
@@ -58,7 +85,7 @@ def _table(note: str, first: str, *others: str) -> Table:
     )
     table.add_column(first, overflow="fold")
     for column in others:
-        table.add_column(column, justify="left" if column == "setting" else "right", overflow="fold")
+        table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold")
     return table
 
 

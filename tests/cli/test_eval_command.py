@@ -98,7 +98,7 @@ def test_a_file_is_evaluated_against_the_index(
     assert f"file: {toy_file}, 40 px, squash fit, not run" in ended.out.splitlines()
     numbers = json.loads(report.read_text())
     assert (numbers["dataset"], numbers["database_images"]) == ("synth", 26)
-    assert numbers["space_fingerprint"] == SPACE.fingerprint
+    assert numbers["indexes"][0]["space_fingerprint"] == SPACE.fingerprint
     (row,) = numbers["rows"]
     assert (row["queries"], row["database"]) == ("file", "teacher")
     # Resized by another filter, so near ties change places.
@@ -117,7 +117,7 @@ def test_a_student_has_two_rows_and_the_newest_run_is_taken(
     assert [line.split(":")[0] for line in ended.out.splitlines()[:3]] == [
         "queries, student",
         "database, student",
-        "queries, student",
+        "student",
     ]
     assert f"student: toy ({toy_student.weights_sha256[:8]}), 64 px, native fit" in ended.out.splitlines()
     assert "student → student" in ended.out
