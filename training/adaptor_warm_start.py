@@ -21,7 +21,7 @@ from aml_edge.progress import Progress, SilentProgress
 from aml_edge.training.batches import forward_by_shape
 from aml_edge.training.inputs import TrainingInputs
 
-BATCH_SIZE = 16
+GROUP_SIZE = 16
 
 
 def warm_start_adaptor(
@@ -45,13 +45,15 @@ def warm_start_adaptor(
     count = len(targets)
 
     def pooled(stack: Tensor) -> Tensor:
-        return l2_normalise(gem(inputs.trunk(stack), student.pool.p))
+        return l2_normalise(gem(inputs.trunk(stack.to(student.pool.p.device)), student.pool.p))
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         with (progress or SilentProgress()).task("warm start", count) as task:
-            for batch in inputs.batches(range(count), BATCH_SIZE):
-                yield torch.stack(forward_by_shape(pooled, batch.inputs)), targets[list(batch.rows)]
-                task.advance(len(batch.rows))
+            groups = [range(start, min(start + GROUP_SIZE, count)) for start in range(0, count, GROUP_SIZE)]
+            for rows, group in zip(groups, inputs.groups(groups), strict=True):
+                features = torch.stack(forward_by_shape(pooled, group)).cpu()
+                yield features, targets[rows.start : rows.stop]
+                task.advance(len(rows))
 
     with torch.no_grad():
         weights = ridge_regression(pairs(), penalty=penalty)

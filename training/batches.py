@@ -1,9 +1,8 @@
-"""Batches of a network's inputs, which may differ in shape, and how it takes them."""
+"""Groups of a network's inputs, which may differ in shape, and how it takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,35 +12,33 @@ from aml_edge.preprocessing import Preprocessing
 
 LOADING_WORKERS = 2
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of a training set: their rows in it, and what the network takes of each, pixels or features."""
-
-    rows: tuple[int, ...]
-    inputs: tuple[Tensor, ...]
+Group = tuple[Tensor, ...]
+"""What a network takes of some images, pixels or features, each without a batch dimension."""
 
 
-def load_batches(
-    items: Sequence[ImageItem], rows: Sequence[int], preprocessing: Preprocessing, batch_size: int
-) -> Iterator[Batch]:
-    """Yields the images at `rows` of `items` as (H, W, 3) uint8 pixels, in that order; the last batch may be smaller.
+def load_groups(
+    items: Sequence[ImageItem],
+    groups: Sequence[Sequence[int]],
+    preprocessing: Preprocessing,
+    *,
+    workers: int = LOADING_WORKERS,
+) -> Iterator[Group]:
+    """Yields for each group of rows of `items` their (H, W, 3) uint8 pixels, in order; images are read ahead.
 
     Raises:
         ImageBatchError: after the last image, where some could not be read; all of them are listed.
     """
-    held_rows: list[int] = []
-    held_images: list[Tensor] = []
-    wanted = [items[row] for row in rows]
-    loaded = load_many(wanted, preprocessing, workers=LOADING_WORKERS, skip_unreadable=False)
-    for row, image in zip(rows, loaded, strict=True):
-        held_rows.append(row)
-        held_images.append(torch.from_numpy(image.pixels))
-        if len(held_rows) == batch_size:
-            yield Batch(tuple(held_rows), tuple(held_images))
-            held_rows, held_images = [], []
-    if held_rows:
-        yield Batch(tuple(held_rows), tuple(held_images))
+    loaded = load_many(
+        [items[row] for group in groups for row in group], preprocessing, workers=workers, skip_unreadable=False
+    )
+    for group in groups:
+        held: list[Tensor] = []
+        while len(held) < len(group):
+            image = next(loaded, None)
+            if image is None:
+                raise AssertionError("load_many raises where it yields less than it was asked for")
+            held.append(torch.from_numpy(image.pixels))
+        yield tuple(held)
 
 
 def forward_by_shape(network: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:

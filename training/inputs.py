@@ -13,28 +13,43 @@ import torch
 from torch import Tensor, nn
 
 from aml_edge.networks.normalisation import Normalise
-from aml_edge.networks.student import Student
+from aml_edge.networks.trainable import Trainable
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
-from aml_edge.training.batches import Batch, forward_by_shape, load_batches
+from aml_edge.training.batches import LOADING_WORKERS, Group, forward_by_shape, load_groups
 from aml_edge.training.frozen_front import split_backbone
 from aml_edge.training.training_set import TrainingSet
 
 MOST_KEPT_BYTES = 2**30
 """More is not kept, and every epoch starts from the files again."""
-READING_BATCH = 16
+READING_GROUP = 16
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How inputs are made.
+
+    Args:
+        frozen_stages: as in `TrainingSettings`.
+        workers: threads that read ahead.
+        most_bytes: what may be kept at most.
+    """
+
+    frozen_stages: int
+    workers: int = LOADING_WORKERS
+    most_bytes: int = MOST_KEPT_BYTES
 
 
 class TrainingInputs(Protocol):
-    """Where batches come from, and the part of the trunk that still has to run on them."""
+    """Where a network's inputs come from, and the part of the trunk that still has to run on them."""
 
     @property
     def trunk(self) -> Callable[[Tensor], Tensor]:
         """From a stack of inputs of one shape to the trunk's feature map (b, C, h, w)."""
         ...
 
-    def batches(self, rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
-        """Yields the inputs at the rows, in order; the last batch may be smaller."""
+    def groups(self, groups: Sequence[Sequence[int]]) -> Iterator[Group]:
+        """Yields the inputs of each group of rows, in order."""
         ...
 
 
@@ -42,20 +57,27 @@ class PixelInputs:
     """Pixels, read from the files each time.
 
     Args:
-        student: whose whole trunk runs.
+        network: whose whole trunk runs.
         training_set: images.
         preprocessing: of them.
+        workers: threads that read ahead.
     """
 
-    def __init__(self, student: Student, training_set: TrainingSet, preprocessing: Preprocessing) -> None:
-        self.trunk: Callable[[Tensor], Tensor] = nn.Sequential(
-            Normalise(preprocessing.mean, preprocessing.std), student.backbone
-        )
-        self._items, self._preprocessing = training_set.items, preprocessing
+    def __init__(
+        self,
+        network: Trainable,
+        training_set: TrainingSet,
+        preprocessing: Preprocessing,
+        *,
+        workers: int = LOADING_WORKERS,
+    ) -> None:
+        normalise = Normalise(preprocessing.mean, preprocessing.std).to(network.pool.p.device)
+        self.trunk: Callable[[Tensor], Tensor] = nn.Sequential(normalise, network.backbone)
+        self._items, self._preprocessing, self._workers = training_set.items, preprocessing, workers
 
-    def batches(self, rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
-        """Yields the images at the rows; raises `ImageBatchError` after the last where some cannot be read."""
-        return load_batches(self._items, rows, self._preprocessing, batch_size)
+    def groups(self, groups: Sequence[Sequence[int]]) -> Iterator[Group]:
+        """Yields the images of each group; raises `ImageBatchError` after the last where some cannot be read."""
+        return load_groups(self._items, groups, self._preprocessing, workers=self._workers)
 
 
 @dataclass(frozen=True)
@@ -70,47 +92,47 @@ class KeptInputs:
     trunk: Callable[[Tensor], Tensor]
     features: tuple[Tensor, ...]
 
-    def batches(self, rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
-        """Yields what is kept of the images at the rows."""
-        for start in range(0, len(rows), batch_size):
-            taken = tuple(rows[start : start + batch_size])
-            yield Batch(taken, tuple(self.features[row] for row in taken))
+    def groups(self, groups: Sequence[Sequence[int]]) -> Iterator[Group]:
+        """Yields what is kept of the images of each group."""
+        for group in groups:
+            yield tuple(self.features[row] for row in group)
 
 
 def training_inputs(
-    student: Student,
+    network: Trainable,
     training_set: TrainingSet,
     preprocessing: Preprocessing,
+    options: InputOptions,
     *,
-    frozen_stages: int,
     progress: Progress,
-    most_bytes: int = MOST_KEPT_BYTES,
 ) -> TrainingInputs:
     """Returns kept inputs where stages are frozen, the trunk can be split there and memory holds them; else pixels.
 
     Args:
-        student: in evaluation mode, its frozen stages as they will stay.
+        network: in evaluation mode, its frozen stages as they will stay.
         training_set: images.
         preprocessing: of them.
-        frozen_stages: as in `TrainingSettings`.
+        options: what is kept.
         progress: where the pass over the images is announced.
-        most_bytes: what may be kept at most.
 
     Raises:
         ImageBatchError: images cannot be read; all of them are listed.
     """
-    pixels = PixelInputs(student, training_set, preprocessing)
-    split = split_backbone(student.backbone, frozen_stages)
+    pixels = PixelInputs(network, training_set, preprocessing, workers=options.workers)
+    split = split_backbone(network.backbone, options.frozen_stages)
     if split is None:
         return pixels
-    front = nn.Sequential(Normalise(preprocessing.mean, preprocessing.std), split.front)
+    device = network.pool.p.device
+    normalise = Normalise(preprocessing.mean, preprocessing.std).to(device)
+    front = nn.Sequential(normalise, split.front)
     count = len(training_set.items)
+    groups = [range(start, min(start + READING_GROUP, count)) for start in range(0, count, READING_GROUP)]
     kept: list[Tensor] = []
     with torch.no_grad(), progress.task("frozen stages", count) as task:
-        for batch in pixels.batches(range(count), READING_BATCH):
-            kept.extend(forward_by_shape(front, batch.inputs))
-            task.advance(len(batch.rows))
-            if _bytes_of(kept) * count > most_bytes * len(kept):
+        for group in pixels.groups(groups):
+            kept.extend(one.cpu() for one in forward_by_shape(lambda stack: front(stack.to(device)), group))
+            task.advance(len(group))
+            if _bytes_of(kept) * count > options.most_bytes * len(kept):
                 return pixels
     return KeptInputs(split.back, tuple(kept))
 

@@ -1,4 +1,4 @@
-"""Hard negatives: for each query the most similar images of a pool, at most one a cluster, none of the query's own.
+"""Negatives of a query: the most similar images of a pool, or any; at most one a cluster, none of the query's own.
 
 Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, section 4.2.
 """
@@ -60,6 +60,36 @@ def hardest_negatives(
         keys[query_clusters[rows, None] == clusters] = _LAST
         best = np.sort(np.partition(keys, kept - 1, axis=1)[:, :kept], axis=1)
         found[rows, :kept] = np.where(best == _LAST, NO_NEGATIVE, best & 0xFFFFFFFF)
+    return found
+
+
+def random_negatives(
+    query_clusters: Clusters, pool_clusters: Clusters, count: int, generator: np.random.Generator
+) -> PoolRows:
+    """Returns (Q, count) rows of the pool by lot, each of another cluster, none of the query's own.
+
+    A cluster is drawn first, each as likely as any other, then one of its images. `NO_NEGATIVE` stands last where
+    there are no more clusters.
+
+    Args:
+        query_clusters: (Q,).
+        pool_clusters: (M,).
+        count: negatives of each query.
+        generator: the lot.
+    """
+    found = np.full((len(query_clusters), count), NO_NEGATIVE, np.int64)
+    if not (len(pool_clusters) and count):
+        return found
+    order = np.argsort(pool_clusters, kind="stable")
+    clusters, starts, sizes = np.unique(pool_clusters[order], return_index=True, return_counts=True)
+    kept = min(count, len(clusters))
+    for rows in _blocks(len(query_clusters), len(clusters)):
+        lots = generator.random((rows.stop - rows.start, len(clusters)))
+        lots[query_clusters[rows, None] == clusters] = 2.0  # after every other
+        drawn = np.argsort(lots, axis=1)[:, :kept]  # (b, kept) places of clusters
+        within = (generator.random(drawn.shape) * sizes[drawn]).astype(np.int64)
+        own = np.take_along_axis(lots, drawn, axis=1) == 2.0
+        found[rows, :kept] = np.where(own, NO_NEGATIVE, order[starts[drawn] + within])
     return found
 
 

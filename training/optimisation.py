@@ -9,37 +9,45 @@ import torch
 from torch import nn
 
 from aml_edge.errors import UsageError
-from aml_edge.networks.student import Student
 from aml_edge.networks.torchvision_guard import import_timm
-from aml_edge.training.settings import TrainingSettings
+from aml_edge.networks.trainable import Trainable
+from aml_edge.training.settings import Schedule, TrainingSettings
 
 
-def build_optimiser(student: Student, settings: TrainingSettings) -> torch.optim.Adam:
-    """Returns Adam over the trunk, the adaptor and GeM's power, each at its own rate; the power without weight decay.
+def build_optimiser(network: Trainable, settings: TrainingSettings) -> torch.optim.Adam:
+    """Returns Adam over trunk, head and GeM's power, each at its own rate; the power without weight decay.
 
     Source: the groups and the power's tenfold rate are those of the CNN Image Retrieval recipe; the adaptor's own
     rate is ours.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
-    trunk = [weight for weight in student.backbone.parameters() if weight.requires_grad]
-    adaptor = list(student.adaptor.parameters())
+    trunk = [weight for weight in network.backbone.parameters() if weight.requires_grad]
+    pooling = list(network.pool.parameters())
+    others = {id(weight) for weight in (*network.backbone.parameters(), *pooling)}
+    head = [weight for weight in network.parameters() if id(weight) not in others]
     groups: list[dict[str, object]] = [
         {"params": trunk, "lr": rate, "weight_decay": decay},
-        {"params": adaptor, "lr": rate * settings.adaptor_rate_factor, "weight_decay": decay},
-        {"params": list(student.pool.parameters()), "lr": rate * settings.pooling_rate_factor, "weight_decay": 0.0},
+        {"params": head, "lr": rate * settings.adaptor_rate_factor, "weight_decay": decay},
+        {"params": pooling, "lr": rate * settings.pooling_rate_factor, "weight_decay": 0.0},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]])
 
 
-def rate_at(step: int, total_steps: int, warm_up: float) -> float:
-    """Returns the share of the learning rate at a step: a line up to 1 over the warm-up, then a cosine down to 0.
+def rate_share(settings: TrainingSettings, epoch: int, step: int, steps_per_epoch: int) -> float:
+    """Returns the share of the learning rate at a step, by the schedule of the settings.
+
+    Cosine: a line up to 1 over the warm-up, then a cosine down to 0. Exponential: × exp(−decay) after each epoch.
 
     Args:
-        step: from 0 on.
-        total_steps: of the whole training.
-        warm_up: share of the steps over which the rate rises.
+        settings: schedule and its values.
+        epoch: of the step, from 1 on.
+        step: of all epochs, from 0 on.
+        steps_per_epoch: so many has each epoch.
     """
-    rising = round(warm_up * total_steps)
+    if settings.schedule is Schedule.EXPONENTIAL:
+        return math.exp(-settings.decay * (epoch - 1))
+    total_steps = settings.epochs * steps_per_epoch
+    rising = round(settings.warm_up * total_steps)
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total_steps - rising)))

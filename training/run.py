@@ -1,32 +1,102 @@
-"""`train_student`: a run folder with the student, its settings and its log."""
+"""`train`: a run folder with the network, its recipe, its log, and the state that an unfinished run goes on from."""
 
 from __future__ import annotations
 
 import copy
 import json
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from aml_edge.errors import UsageError
-from aml_edge.files import write_text_atomically
-from aml_edge.networks.checkpoints import STUDENT_FILE, STUDENT_RECORD, StudentCheckpoint, save_student
-from aml_edge.preprocessing import Fit
+from aml_edge.networks.checkpoints import (
+    StudentCheckpoint,
+    TeacherCheckpoint,
+    save_student,
+    save_teacher,
+    weights_sha256,
+)
+from aml_edge.networks.student import Student
+from aml_edge.networks.trainable import Trainable
 from aml_edge.progress import Progress, SilentProgress
-from aml_edge.space import require_same_space
+from aml_edge.space import EmbeddingSpace, require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
-from aml_edge.training.inputs import training_inputs
-from aml_edge.training.loop import StepRecord, training_steps
-from aml_edge.training.losses import named_loss
+from aml_edge.training.batches import LOADING_WORKERS
+from aml_edge.training.inputs import InputOptions, training_inputs
+from aml_edge.training.interruption import interruption
+from aml_edge.training.log import EpochRecord, RunLog, read_epochs, read_steps
+from aml_edge.training.loop import StepRecord, Training
+from aml_edge.training.objective import require_possible
 from aml_edge.training.optimisation import freeze_stages
-from aml_edge.training.settings import TrainingSettings
+from aml_edge.training.processes import Processes
+from aml_edge.training.recipe import Recipe
+from aml_edge.training.run_folder import (
+    LAST_FILE,
+    REPORT_FILE,
+    RunRecord,
+    begin_run,
+    is_finished,
+    prepare_run,
+    require_same_run,
+    write_report,
+)
+from aml_edge.training.settings import Mode, TrainingSettings
+from aml_edge.training.split import Split
+from aml_edge.training.state import STATE_FILE, Identity, restore_state, save_state
 from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.validation import validation_loss
 
-SETTINGS_FILE = "settings.json"
-LOG_FILE = "log.csv"
-RUN_FILES = (STUDENT_FILE, STUDENT_RECORD, SETTINGS_FILE, LOG_FILE)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Checkpoint = StudentCheckpoint | TeacherCheckpoint
+STATE_SECONDS = 60.0
+"""So much work a killed run loses at most, and so often its state is written."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is to be trained, how, and on what.
+
+    Args:
+        start: what to start from; left as it is.
+        recipe: how.
+        training, validation: images to learn from and to judge by.
+        data, index: where they came from, for whoever goes on with the run.
+        notes: what whoever begins it should know.
+    """
+
+    start: Checkpoint
+    recipe: Recipe
+    training: TrainingSet
+    validation: TrainingSet | None
+    data: Path
+    index: Path | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What changes nothing in the weights.
+
+    Args:
+        resume: go on with the training of the run folder.
+        overwrite: replace another run that is there.
+        workers: threads that read ahead.
+        state_seconds: so much work a killed run loses at most.
+        accelerator: device, precision and processes; by default one process on the CPU.
+        progress: where the work is announced.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+    workers: int = LOADING_WORKERS
+    state_seconds: float = STATE_SECONDS
+    accelerator: Accelerator | None = None
+    progress: Progress = field(default_factory=SilentProgress)
 
 
 @dataclass(frozen=True)
@@ -35,128 +105,251 @@ class TrainingReport:
 
     Args:
         run: the run folder.
-        images: of the training set; each was seen `epochs` times.
+        recipe: its name.
+        images: of the training set.
         epochs, steps: done.
         first_loss, last_loss: means over the first and the last tenth of the steps.
+        best_epoch: whose network is the run's: that of the lowest validation loss, or the last without validation.
+        best_validation_loss: None without validation.
         preparing_seconds: before the first step: the frozen stages' pass over the images, and the warm start.
-        seconds: of the steps.
-        images_per_second: in the steps, reading included.
+        seconds: of the steps, mining and validation, since the run was begun or gone on with.
+        images_per_second: that went forward and backward in this time.
     """
 
     run: Path
+    recipe: str
     images: int
     epochs: int
     steps: int
     first_loss: float
     last_loss: float
+    best_epoch: int
+    best_validation_loss: float | None
     preparing_seconds: float
     seconds: float
     images_per_second: float
 
 
-def prepare_run(run: Path, *, overwrite: bool = False) -> None:
-    """Makes sure that a run folder holds no other run; files that no run writes are left alone.
+def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> TrainingReport:
+    """Trains a network in a run folder and returns what was done; a run that was stopped goes on to the same weights.
+
+    After each epoch the folder gets the newest network, and the best one so far, named for the folder. The same weights
+    need the same number of threads and processes. A run that is finished is left as it is and its report returned.
 
     Args:
-        run: the folder; it need not exist.
-        overwrite: remove the files of another run that are there.
-
-    Raises:
-        UsageError: `run` is a file, or holds another run that is not to be removed.
-    """
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"`run` is {run}, which is a file; name a folder.")
-    there = [name for name in RUN_FILES if (run / name).exists()]
-    if there and not overwrite:
-        raise UsageError(
-            f"`run` is {run}, which holds another run ({', '.join(there)}); name another folder, or pass --overwrite."
-        )
-    for name in there:
-        (run / name).unlink()
-
-
-def train_student(
-    start: StudentCheckpoint,
-    training_set: TrainingSet,
-    settings: TrainingSettings,
-    run: Path,
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> TrainingReport:
-    """Trains a student and writes it into the run folder after each epoch, named for the folder.
-
-    The folder gets `student.safetensors`, `student.json`, `settings.json` and `log.csv` (one line a step); whatever
-    else is in it is left alone. The log is written also when the training ends early.
-
-    Args:
-        start: what to start from; it is left as it is.
-        training_set: images and their teacher embeddings.
-        settings: how to train.
-        run: the run folder; made where it is missing.
-        overwrite: replace another run that is there.
-        progress: where the work is announced.
+        plan: what is to be trained, how, and on what.
+        run: the run folder; made where it is missing. Files that no run writes are left alone.
+        options: what changes nothing in the weights.
 
     Raises:
         SpaceMismatchError: the student lives in another space than the teacher embeddings.
-        UsageError: there is no such loss, the trunk has fewer stages than are to be frozen, or `run` holds another run.
-        TrainingError: the loss is not finite; the folder keeps the student of the last whole epoch.
+        UsageError: settings do not belong together or do not fit the data, or `run` holds another run.
+        TrainingError: the loss is not finite, or the state to go on from is damaged.
         ImageBatchError: images cannot be read; all of them are listed.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    require_same_space(
-        start.space, training_set.space, left_name=f"student '{start.name}'", right_name="the teacher's index"
-    )
-    named_loss(settings.loss)  # a wrong name is said before any work
-    progress = progress or SilentProgress()
-    preprocessing = start.preprocessing.fitted(Fit.NATIVE, settings.image_side_px)
-    student = copy.deepcopy(start.student).eval()
-    freeze_stages(student.backbone, settings.frozen_stages)
-    trained = replace(start, student=student, name=run.resolve().name, preprocessing=preprocessing, trained=True)
-    prepare_run(run, overwrite=overwrite)
-    write_text_atomically(run / SETTINGS_FILE, json.dumps(settings.to_json(), indent=2) + "\n")
+    options = options or RunOptions()
+    _require_fitting(plan)
+    record = _record_of(plan)
+    if options.resume:
+        require_same_run(run, record)
+        if is_finished(run):
+            return read_report(run)
+    processes = Processes(options.accelerator or _one_process())
+    network = copy.deepcopy(_network_of(plan.start)).eval()
+    freeze_stages(network.backbone, plan.recipe.settings.frozen_stages)
+    if processes.is_main and not options.resume:
+        prepare_run(run, overwrite=options.overwrite)
+        begin_run(run, record)
+    processes.wait()
+    return _Run(plan, run, options, record, processes, network).train()
 
-    started = time.perf_counter()
-    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's overloads
-    inputs = training_inputs(
-        student, training_set, preprocessing, frozen_stages=settings.frozen_stages, progress=progress
-    )
-    targets = training_set.teacher_embeddings
-    if settings.warm_start:
-        weights = warm_start_adaptor(student, inputs, targets, penalty=settings.warm_start_penalty, progress=progress)
-        with torch.no_grad():
-            student.adaptor.weight.copy_(weights)
-    warm = time.perf_counter()
 
-    records: list[StepRecord] = []
-    count = len(training_set.items)
-    seen = 0
+def is_run_of(plan: TrainingPlan, run: Path) -> bool:
+    """Returns whether a folder holds a run of the plan, finished or not."""
     try:
-        with progress.task("training", settings.epochs * count) as task:
-            for record in training_steps(student, inputs, targets, settings):
-                records.append(record)
-                seen += record.images
-                speed = seen / (time.perf_counter() - warm)
-                task.advance(record.images, status=f"loss {record.loss:.4f}, {speed:.1f} images/s")
-                if seen % count == 0:
-                    save_student(trained, run)
-    finally:
-        write_text_atomically(run / LOG_FILE, _log_text(records))
-    seconds = time.perf_counter() - warm
-    tenth = max(1, len(records) // 10)
-    return TrainingReport(
-        run=run,
-        images=count,
-        epochs=settings.epochs,
-        steps=len(records),
-        first_loss=sum(one.loss for one in records[:tenth]) / tenth,
-        last_loss=sum(one.loss for one in records[-tenth:]) / tenth,
-        preparing_seconds=warm - started,
-        seconds=seconds,
-        images_per_second=seen / seconds,
-    )
+        require_same_run(run, _record_of(plan))
+    except UsageError:
+        return False
+    return True
 
 
-def _log_text(records: list[StepRecord]) -> str:
-    names = [field.name for field in fields(StepRecord)]
-    lines = [",".join(names), *(",".join(repr(getattr(record, name)) for name in names) for record in records)]
-    return "\n".join(lines) + "\n"
+def read_report(run: Path) -> TrainingReport:
+    """Returns the report of a finished run; raises `UsageError` where there is none or it cannot be read."""
+    try:
+        values = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
+        return TrainingReport(**{**values, "run": Path(values["run"])})
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as problem:
+        raise UsageError(f"{run / REPORT_FILE} cannot be read: {problem}; start again with --overwrite.") from None
+
+
+class _Run:
+    """One call of `train`, after all that can be refused was refused."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        run: Path,
+        options: RunOptions,
+        record: RunRecord,
+        processes: Processes,
+        network: Trainable,
+    ) -> None:
+        self.plan, self.run, self.options, self.processes, self.network = plan, run, options, processes, network
+        self.settings = plan.recipe.settings
+        self.progress = options.progress if processes.is_main else SilentProgress()
+        self.identity = Identity(
+            self.settings.to_json(), record.training_fingerprint, record.validation_fingerprint, processes.count
+        )
+        self.best_loss: float | None = None
+        self.images = 0
+
+    def train(self) -> TrainingReport:
+        started = time.perf_counter()
+        self.network.to(self.processes.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
+        goes_on = self.options.resume and (self.run / STATE_FILE).is_file()
+        split = self._split(self.plan.training, warm_start=self.settings.warm_start and not goes_on)
+        validation = None if self.plan.validation is None else self._split(self.plan.validation)
+        training = Training(self.network, split, self.settings, self.processes)
+        if goes_on:
+            self.best_loss = restore_state(training, self.identity, self.run / STATE_FILE)
+        self.processes.share(self.network)
+        begun = time.perf_counter()
+        self._run_epochs(training, split, validation)
+        return self._report(begun - started, time.perf_counter() - begun)
+
+    def _split(self, images: TrainingSet, *, warm_start: bool = False) -> Split:
+        inputs = training_inputs(
+            self.network,
+            images,
+            self.plan.start.preprocessing,
+            InputOptions(self.settings.frozen_stages, self.options.workers),
+            progress=self.progress,
+        )
+        if warm_start and isinstance(self.network, Student) and images.teacher is not None:
+            penalty = self.settings.warm_start_penalty
+            rows = images.teacher.rows
+            weights = warm_start_adaptor(self.network, inputs, rows, penalty=penalty, progress=self.progress)
+            with torch.no_grad():
+                self.network.adaptor.weight.copy_(weights)
+        return Split(self.network, inputs, images, self.settings, self.processes)
+
+    def _run_epochs(self, training: Training, split: Split, validation: Split | None) -> None:
+        total = self.settings.epochs * split.anchors_per_epoch
+        with (
+            RunLog(self.run, after_step=training.position.step, writes=self.processes.is_main) as log,
+            interruption() as told,
+            self.progress.task("training", total) as task,
+        ):
+            task.advance((training.position.epoch - 1) * split.anchors_per_epoch)
+            task.advance(min(training.position.batch * self.settings.batch_size, split.anchors_per_epoch))
+            started = saved = time.monotonic()
+            while not training.is_done:
+                for record in training.steps_of_epoch():
+                    self.images += record.images
+                    speed = self.images / (time.monotonic() - started)
+                    log.step(record, speed)
+                    task.advance(record.anchors, status=_status(record, speed))
+                    asked = self.processes.any(told.asked)
+                    if asked or time.monotonic() - saved > self.options.state_seconds:
+                        self._save_state(training, log)
+                        saved = time.monotonic()
+                    if asked:
+                        raise KeyboardInterrupt
+                self._end_epoch(training, validation, log)
+                saved = time.monotonic()
+
+    def _end_epoch(self, training: Training, validation: Split | None, log: RunLog) -> None:
+        """Judges the network, keeps it, and the state with it: in this order, so that a kill in between loses none."""
+        epoch, step = training.position.epoch, training.position.step
+        loss = None if validation is None else validation_loss(validation, seed=self.settings.seed)
+        best = loss is None or self.best_loss is None or loss < self.best_loss
+        if loss is not None and best:
+            self.best_loss = loss
+        if self.processes.is_main:
+            losses = [(one.loss, one.anchors) for one in read_steps(self.run) if one.epoch == epoch]
+            mean = sum(loss * anchors for loss, anchors in losses) / sum(anchors for _, anchors in losses)
+            log.epoch(EpochRecord(epoch, step, mean, loss, best))
+            self._save_network(best=best)
+        training.end_epoch()
+        self._save_state(training, log)
+
+    def _save_state(self, training: Training, log: RunLog) -> None:
+        if self.processes.is_main:
+            log.sync()
+            save_state(training, self.identity, self.best_loss, self.run / STATE_FILE)
+
+    def _save_network(self, *, best: bool) -> None:
+        checkpoint = _named(self.plan.start, self.network, self.settings, self.run.resolve().name)
+        if isinstance(checkpoint, StudentCheckpoint):
+            if best:
+                save_student(checkpoint, self.run)
+            save_student(checkpoint, self.run, file_name=LAST_FILE)
+        else:
+            if best:
+                save_teacher(checkpoint, self.run)
+            save_teacher(checkpoint, self.run, file_name=LAST_FILE)
+
+    def _report(self, preparing_seconds: float, seconds: float) -> TrainingReport:
+        self.processes.wait()
+        steps, epochs = read_steps(self.run), read_epochs(self.run)
+        tenth = max(1, len(steps) // 10)
+        best = [epoch for epoch in epochs if epoch.best][-1]
+        report = TrainingReport(
+            run=self.run,
+            recipe=self.plan.recipe.name,
+            images=len(self.plan.training.items),
+            epochs=len(epochs),
+            steps=len(steps),
+            first_loss=sum(one.loss for one in steps[:tenth]) / tenth,
+            last_loss=sum(one.loss for one in steps[-tenth:]) / tenth,
+            best_epoch=best.epoch,
+            best_validation_loss=best.validation_loss,
+            preparing_seconds=preparing_seconds,
+            seconds=seconds,
+            images_per_second=self.images / seconds,
+        )
+        if self.processes.is_main:
+            write_report(self.run, report)
+        return report
+
+
+def _record_of(plan: TrainingPlan) -> RunRecord:
+    validation = None if plan.validation is None else plan.validation.fingerprint
+    return RunRecord(plan.recipe, plan.data, plan.index, plan.training.fingerprint, validation)
+
+
+def _require_fitting(plan: TrainingPlan) -> None:
+    settings, teacher = plan.recipe.settings, plan.training.teacher
+    require_possible(settings)
+    if isinstance(plan.start, StudentCheckpoint) and settings.mode is Mode.ASYMMETRIC and teacher is not None:
+        require_same_space(
+            plan.start.space, teacher.space, left_name=f"student '{plan.start.name}'", right_name="the teacher's index"
+        )
+
+
+def _network_of(checkpoint: Checkpoint) -> Trainable:
+    return checkpoint.student if isinstance(checkpoint, StudentCheckpoint) else checkpoint.teacher
+
+
+def _named(start: Checkpoint, network: Trainable, settings: TrainingSettings, name: str) -> Checkpoint:
+    """Returns the trained network under a name; one that was trained alone has a space of its own."""
+    if isinstance(start, TeacherCheckpoint):
+        assert not isinstance(network, Student)
+        return TeacherCheckpoint(network, name, start.preprocessing)
+    assert isinstance(network, Student)
+    space = start.space
+    if settings.mode is Mode.SYMMETRIC:
+        space = EmbeddingSpace(name, weights_sha256(network), network.dimension)
+    return replace(start, student=network, name=name, space=space, trained=True)
+
+
+def _status(record: StepRecord, images_per_second: float) -> str:
+    return f"epoch {record.epoch}, loss {record.loss:.4f}, {images_per_second:.1f} images/s"
+
+
+def _one_process() -> Accelerator:
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=True)

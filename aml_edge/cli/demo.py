@@ -76,10 +76,10 @@ def _run(out: Path, console: Console) -> DemoReport:
     from aml_edge.datasets.synthetic.writing import write_synthetic
     from aml_edge.exporters.verification_summary import summarise_verification
     from aml_edge.networks.released import resolve_teacher
-    from aml_edge.training.settings import TrainingSettings
+    from aml_edge.training.recipe import read_recipe
 
     started = time.monotonic()
-    paths, progress, settings = steps.DemoPaths(out), ConsoleProgress(console), TrainingSettings()
+    paths, progress, recipe = steps.DemoPaths(out), ConsoleProgress(console), read_recipe(steps.RECIPE)
 
     _step(1, "a data set: synthetic landmarks, for training in one layout, for testing in the other", console)
     data = write_synthetic(paths.data, SyntheticSpec(), progress=progress, workers=os.cpu_count() or 1)
@@ -90,13 +90,13 @@ def _run(out: Path, console: Console) -> DemoReport:
     training_index = steps.indexed(teacher, data.train_root, paths.training_index, progress)
     index = steps.indexed(teacher, data.test_root, paths.index, progress)
 
-    _step(3, f"a student: {steps.BACKBONE} learns to stand where the teacher stands (Reg loss)", console)
-    student, training = steps.trained(training_index, data.train_root, paths.run, settings, progress)
+    _step(3, f"a student: {recipe.settings.backbone} learns to stand where the teacher stands (Reg loss)", console)
+    student, training = steps.trained(training_index, data.train_root, paths.run, recipe, progress)
     if training is None:
         console.print(f"kept the student of an earlier demo: {escape(str(paths.run))}", soft_wrap=True)
 
     _step(4, f"retrieval: {len(dataset.query_items)} queries against {len(dataset.database_ids)} images", console)
-    before = steps.untrained(training_index, settings)
+    before = steps.untrained(training_index, recipe)
     rows = steps.evaluated(teacher, student, before, index, dataset, progress)
     console.print(summary_table(rows))
     share = steps.share_reached(rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +18,18 @@ from aml_edge.exporters.verification import VerificationOptions, Verifier
 from aml_edge.exporters.verification_images import images_of_dataset
 from aml_edge.index import TeacherIndex, open_index
 from aml_edge.index_building import build_index
-from aml_edge.networks.checkpoints import STUDENT_FILE, StudentCheckpoint, TeacherCheckpoint, load_student
+from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, load_student
 from aml_edge.progress import Progress
 from aml_edge.querying import sized, student_queries
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
-from aml_edge.training.run import LOG_FILE, SETTINGS_FILE, TrainingReport, train_student
-from aml_edge.training.settings import TrainingSettings
-from aml_edge.training.starting_student import starting_student
-from aml_edge.training.training_set import training_set_of
+from aml_edge.training.planning import plan_training
+from aml_edge.training.recipe import Recipe
+from aml_edge.training.run import RunOptions, TrainingReport, is_run_of, train
+from aml_edge.training.run_folder import is_finished
+from aml_edge.training.starting_network import starting_network
 
 TEACHER = "imagenet:efficientnet_lite2"
-BACKBONE = "imagenet:efficientnet_lite0"
+RECIPE = "synthetic-reg"
 IMAGE_SIDE_PX = 256
 AIMED_SHARE = 0.8
 
@@ -87,23 +86,24 @@ def indexed(teacher: TeacherCheckpoint, images: Path, out: Path, progress: Progr
 
 
 def trained(
-    index: TeacherIndex, images: Path, run: Path, settings: TrainingSettings, progress: Progress
+    index: TeacherIndex, images: Path, run: Path, recipe: Recipe, progress: Progress
 ) -> tuple[StudentCheckpoint, TrainingReport | None]:
-    """Returns the student trained for an index, and how; no report where an earlier run had done all of it."""
-    steps = settings.epochs * math.ceil(len(index.ids) / settings.batch_size)
-    if (run / STUDENT_FILE).is_file() and _settings_of(run) == settings.to_json() and _steps_of(run) == steps:
-        found = load_student(run)
-        if found.space == index.space:
-            return found, None
-    source = image_source(images)
-    training_set = training_set_of(source.ids, source.items, index)
-    report = train_student(untrained(index, settings), training_set, settings, run, overwrite=True, progress=progress)
-    return load_student(run), report
+    """Returns the student trained for an index, and how; no report where an earlier run had done all of it.
+
+    A run of the same recipe and data that was stopped goes on; any other one is replaced.
+    """
+    plan = plan_training(recipe, images, index)
+    goes_on = is_run_of(plan, run)
+    done = goes_on and is_finished(run)
+    report = train(plan, run, RunOptions(resume=goes_on, overwrite=not goes_on, progress=progress))
+    return load_student(run), None if done else report
 
 
-def untrained(index: TeacherIndex, settings: TrainingSettings) -> StudentCheckpoint:
+def untrained(index: TeacherIndex, recipe: Recipe) -> StudentCheckpoint:
     """Returns the student that the training starts from: ImageNet's trunk, a random adaptor."""
-    return starting_student(BACKBONE, index.space, image_side_px=settings.image_side_px, seed=settings.seed)
+    start = starting_network(recipe.settings, index.space)
+    assert isinstance(start, StudentCheckpoint)
+    return start
 
 
 def evaluated(
@@ -161,18 +161,3 @@ def verified(
         report_of(artifact, seconds=seconds).verified_by(verifier.verify(artifact, options))
         for artifact, seconds in files
     )
-
-
-def _settings_of(run: Path) -> object:
-    try:
-        return json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _steps_of(run: Path) -> int:
-    """Returns how many steps a run has logged; a student is there after the first epoch of several already."""
-    try:
-        return len((run / LOG_FILE).read_text(encoding="utf-8").splitlines()) - 1
-    except (OSError, ValueError):
-        return 0

@@ -1,10 +1,10 @@
-"""`aml-edge train`: a student learns to stand where the teacher's index stands."""
+"""`aml-edge train`: a network learns by a recipe; a student learns to stand where the teacher's index stands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,100 +14,173 @@ from rich.markup import escape
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
-from aml_edge.errors import TrainingError
-from aml_edge.training.settings import TrainingSettings
+from aml_edge.cli.recipe_tables import recipe_list, recipe_table, recipes_table
+from aml_edge.errors import TrainingError, UsageError
+from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_recipe
 
 if TYPE_CHECKING:
-    from aml_edge.training.run import TrainingReport
+    from accelerate import Accelerator
 
-DEFAULTS = TrainingSettings()
-"""Those of the demo."""
+    from aml_edge.training.run import TrainingPlan, TrainingReport
 
 
 @dataclass(frozen=True)
-class SettingsOptions:
-    """`TrainingSettings` as options, field by field."""
+class RecipeOptions:
+    """Which recipe, and what of it is changed."""
 
-    loss: Annotated[str, typer.Option(help="What is minimised.")] = DEFAULTS.loss
-    epochs: Annotated[int, typer.Option(help="How often each image is seen.")] = DEFAULTS.epochs
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = DEFAULTS.batch_size
-    image_side_px: Annotated[int, typer.Option(help="Longest side of an image; the aspect stays.")] = (
-        DEFAULTS.image_side_px
-    )
-    learning_rate: Annotated[float, typer.Option(help="Adam's, of the trunk, at its highest.")] = DEFAULTS.learning_rate
-    adaptor_rate_factor: Annotated[float, typer.Option(help="The adaptor's rate over the trunk's.")] = (
-        DEFAULTS.adaptor_rate_factor
-    )
-    pooling_rate_factor: Annotated[float, typer.Option(help="The rate of GeM's power over the trunk's.")] = (
-        DEFAULTS.pooling_rate_factor
-    )
-    weight_decay: Annotated[float, typer.Option(help="Adam's L2 penalty, but for GeM's power.")] = DEFAULTS.weight_decay
-    warm_up: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = DEFAULTS.warm_up
-    warm_start: Annotated[bool, typer.Option(help="Start the adaptor from a ridge regression.")] = DEFAULTS.warm_start
-    warm_start_penalty: Annotated[float, typer.Option(help="Of that regression.")] = DEFAULTS.warm_start_penalty
-    frozen_stages: Annotated[int, typer.Option(help="Stages of the trunk, from the image on, left as they are.")] = (
-        DEFAULTS.frozen_stages
-    )
-    seed: Annotated[int, typer.Option(help="Of the adaptor's first weights and the order of the images.")] = (
-        DEFAULTS.seed
-    )
+    recipe: Annotated[str, typer.Option(help="Its name, or a TOML file; --list shows them.")] = DEFAULT_RECIPE
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change a value of it; may be repeated.")
+    ] = field(default_factory=list)
+    listing: Annotated[bool, typer.Option("--list", help="List the recipes and end.")] = False
+    show: Annotated[bool, typer.Option("--show", help="Show the recipe's values, who chose them, and end.")] = False
+
+
+@dataclass(frozen=True)
+class RunFolderOptions:
+    """What to do with a run folder that is not new."""
+
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN, which was stopped.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """What computes."""
+
+    cpu: Annotated[bool, typer.Option("--cpu", help="Do not use a GPU that is there.")] = False
+    mixed_precision: Annotated[
+        str | None, typer.Option(help="no, fp16 or bf16; what `accelerate launch` says, else no.")
+    ] = None
+    workers: Annotated[int, typer.Option(help="Threads that read images ahead.", min=1)] = 2
 
 
 @with_option_groups
 def train(
-    data: Annotated[Path, typer.Option(help="The training images: a set in the SfM layout, or a folder.")],
-    index: Annotated[Path, typer.Option(help="The teacher's index of these images.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder to write to, e.g. runs/first.")],
-    options: SettingsOptions,
+    recipe: RecipeOptions,
+    data: Annotated[
+        Path | None, typer.Option(help="The training images: a set in the SfM layout, or a folder.")
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="The teacher's index of these images.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run folder to write to, e.g. runs/first.")
+    ] = None,
     *,
-    backbone: Annotated[
-        str, typer.Option(help="The student's: a named one, one of timm, or imagenet:NAME with ImageNet weights.")
-    ] = "imagenet:efficientnet_lite0",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    folder: RunFolderOptions,
+    machine: MachineOptions,
     json_target: JsonOption = None,
 ) -> None:
-    """Train a student whose queries fit a teacher's index."""
-    from aml_edge.datasets.image_source import image_source
-    from aml_edge.index import open_index
-    from aml_edge.training.run import prepare_run, train_student
-    from aml_edge.training.starting_student import starting_student
-    from aml_edge.training.training_set import training_set_of
-
+    """Train a student whose queries fit a teacher's index, or any network of a recipe."""
     console = console_for(json_target)
-    settings = TrainingSettings(**asdict(options))
-    if not overwrite:
-        prepare_run(out)
-    teacher, source = open_index(index), image_source(data)
-    training_set = training_set_of(source.ids, source.items, teacher)
-    start = starting_student(backbone, teacher.space, image_side_px=settings.image_side_px, seed=settings.seed)
-    console.print(f"{len(source.ids)} images: {source.kind} {escape(str(data))}", soft_wrap=True)
+    if recipe.listing:
+        console.print(recipes_table())
+        write_json(recipe_list(), json_target)
+        return
+    if recipe.show:
+        chosen = _chosen(recipe)
+        console.print(recipe_table(chosen))
+        write_json(chosen, json_target)
+        return
+    if out is None:
+        raise UsageError("`out` is missing; name the run folder to write to: --out runs/NAME.")
+    from aml_edge.training.run import RunOptions
+    from aml_edge.training.run import train as train_by_plan
+
+    plan = _resumed(out, data, index, recipe) if folder.resume else _planned(out, data, index, recipe, folder)
+    accelerator = _accelerator(machine)
+    if not accelerator.is_main_process:
+        console = Console(quiet=True)
+    _print_plan(plan, console)
+    options = RunOptions(
+        resume=folder.resume,
+        overwrite=folder.overwrite,
+        workers=machine.workers,
+        accelerator=accelerator,
+        progress=ConsoleProgress(console),
+    )
     with _what_is_left_said(out, console):
-        report = train_student(
-            start, training_set, settings, out, overwrite=overwrite, progress=ConsoleProgress(console)
-        )
+        report = train_by_plan(plan, out, options)
     _print_report(report, console)
-    write_json(report, json_target)
+    if accelerator.is_main_process:
+        write_json(report, json_target)
+
+
+def _chosen(options: RecipeOptions) -> Recipe:
+    return overridden(read_recipe(options.recipe), options.changes)
+
+
+def _planned(
+    out: Path, data: Path | None, index: Path | None, recipe: RecipeOptions, folder: RunFolderOptions
+) -> TrainingPlan:
+    from aml_edge.index import open_index
+    from aml_edge.training.planning import plan_training
+    from aml_edge.training.run_folder import require_free
+
+    if data is None:
+        raise UsageError("`data` is missing; name the folder of the training images: --data DIR.")
+    if not folder.overwrite:
+        require_free(out)
+    return plan_training(_chosen(recipe), data, None if index is None else open_index(index))
+
+
+def _resumed(out: Path, data: Path | None, index: Path | None, options: RecipeOptions) -> TrainingPlan:
+    """Returns the plan of the run in a folder; data and index may have been moved."""
+    from aml_edge.index import open_index
+    from aml_edge.training.planning import plan_training
+    from aml_edge.training.run_folder import read_run_record
+
+    begun = read_run_record(out)
+    recipe = overridden(begun.recipe, options.changes)
+    where = index or begun.index
+    return plan_training(recipe, data or begun.data, None if where is None else open_index(where))
+
+
+def _accelerator(options: MachineOptions) -> Accelerator:
+    from accelerate import Accelerator
+
+    if options.mixed_precision not in (None, "no", "fp16", "bf16"):
+        raise UsageError(f"`mixed_precision` is {options.mixed_precision!r}; it must be no, fp16 or bf16.")
+    try:
+        return Accelerator(cpu=options.cpu, mixed_precision=options.mixed_precision)
+    except ValueError as problem:
+        raise UsageError(f"`mixed_precision` is {options.mixed_precision!r}, which cannot be here: {problem}") from None
 
 
 @contextmanager
 def _what_is_left_said(run: Path, console: Console) -> Iterator[None]:
-    """Says what the run folder holds where the training was stopped or could not go on."""
-    from aml_edge.networks.checkpoints import STUDENT_FILE
+    """Says what the run folder holds and how to go on, where the training was stopped or could not go on."""
+    from aml_edge.training.log import read_epochs
+    from aml_edge.training.run_folder import LAST_FILE
 
     try:
         yield
-    except (KeyboardInterrupt, TrainingError):
-        kept = "the student of the last whole epoch" if (run / STUDENT_FILE).is_file() else "no student yet"
-        console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {kept}.", soft_wrap=True)
+    except (KeyboardInterrupt, TrainingError) as ending:
+        kept = "no network yet"
+        if (run / LAST_FILE).is_file() and (epochs := read_epochs(run)):
+            kept = f"the network of epoch {epochs[-1].epoch} in {LAST_FILE}"
+        console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {escape(kept)}.", soft_wrap=True)
+        if isinstance(ending, KeyboardInterrupt):
+            console.print(f"go on: aml-edge train --out {escape(str(run))} --resume", soft_wrap=True)
         raise
+
+
+def _print_plan(plan: TrainingPlan, console: Console) -> None:
+    images = f"{len(plan.training.items)} images"
+    if plan.validation is not None:
+        images += f", {len(plan.validation.items)} for validation"
+    console.print(f"recipe {escape(plan.recipe.name)}; {images}: {escape(str(plan.data))}", soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"[yellow]warning:[/] {escape(note)}", soft_wrap=True)
 
 
 def _print_report(report: TrainingReport, console: Console) -> None:
     epochs = "1 epoch" if report.epochs == 1 else f"{report.epochs} epochs"
+    best = report.best_validation_loss
+    judged = "" if best is None else f", validation {best:.4f} after epoch {report.best_epoch}, which is kept"
     console.print(
         f"{epochs} of {report.images} images in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"
         f", after {report.preparing_seconds:.1f} s of preparation; "
-        f"loss {report.first_loss:.4f} → {report.last_loss:.4f}",
+        f"loss {report.first_loss:.4f} → {report.last_loss:.4f}{judged}",
         soft_wrap=True,
     )
     console.print(f"[bold]{escape(str(report.run))}[/]", soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aml_edge.datasets.folder import IMAGE_SUFFIXES, list_images
 from aml_edge.datasets.revisited import ground_truth_files, load_revisited
-from aml_edge.datasets.sfm import load_sfm, sfm_files
+from aml_edge.datasets.sfm import TRAIN, VALIDATION, has_split, load_sfm, sfm_files
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 
@@ -17,7 +17,7 @@ class ImageSourceKind(StrEnum):
     """What a folder of images turned out to be, in words for a report."""
 
     REVISITED = "database of a revisited data set"
-    SFM = "training images of an SfM data set"
+    SFM = "training and validation images of an SfM data set"
     FOLDER = "image files of a folder"
 
 
@@ -41,8 +41,8 @@ class ImageSource:
 def image_source(root: Path) -> ImageSource:
     """Returns the images that a folder stands for.
 
-    A data set in the revisited layout stands for its database, one in the SfM layout for its training images, any
-    other folder for every image file below it.
+    A data set in the revisited layout stands for its database, one in the SfM layout for the images of
+    both its splits, any other folder for every image file below it.
 
     Raises:
         DatasetError: there is no such folder, it holds no images or several data sets, or its data set is broken.
@@ -52,8 +52,9 @@ def image_source(root: Path) -> ImageSource:
         revisited = load_revisited(root)
         return ImageSource(root, ImageSourceKind.REVISITED, revisited.database_ids, revisited.database_items)
     if sfm_files(root):
-        sfm = load_sfm(root)
-        return ImageSource(root, ImageSourceKind.SFM, sfm.ids, sfm.items)
+        splits = [load_sfm(root, split) for split in (TRAIN, VALIDATION) if split == TRAIN or has_split(root, split)]
+        items = {one: item for split in splits for one, item in zip(split.ids, split.items, strict=True)}
+        return ImageSource(root, ImageSourceKind.SFM, tuple(items), tuple(items.values()))
     ids = list_images(root)
     _require_no_datasets(root)
     if not ids:

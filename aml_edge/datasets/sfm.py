@@ -20,7 +20,7 @@ from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.safe_pickle import read_pickle
 
-TRAIN = "train"
+TRAIN, VALIDATION = "train", "val"
 _FIELDS = ("cids", "cluster", "qidxs", "pidxs")
 _CID = re.compile(r"[0-9A-Za-z_-]{6,255}")
 
@@ -71,15 +71,15 @@ def load_sfm(root: Path, split: str = TRAIN) -> SfmDataset:
             missing.
         UnsafePickleError: its file wants a type that it does not need.
     """
-    files = sfm_files(root)
-    if len(files) != 1:
-        raise DatasetError(
-            f"{root} does not hold ims/ and one NAME.pkl, named as the folder where there are several; "
-            "a training set in the SfM layout does."
-        )
-    dataset = read_sfm(files[0], split)
+    dataset = read_sfm(_sole_file(root), split)
     require_files(root, dataset.items)
     return dataset
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Returns whether the training set in a folder has a split; raises as `load_sfm` where it cannot be read."""
+    content = read_pickle(_sole_file(root))
+    return isinstance(content, Mapping) and split in content
 
 
 def read_sfm(path: Path, split: str = TRAIN) -> SfmDataset:
@@ -123,6 +123,16 @@ def read_sfm(path: Path, split: str = TRAIN) -> SfmDataset:
 def image_id(cid: str) -> str:
     """Returns where an image lies, relative to the root."""
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
+
+
+def _sole_file(root: Path) -> Path:
+    files = sfm_files(root)
+    if len(files) != 1:
+        raise DatasetError(
+            f"{root} does not hold ims/ and one NAME.pkl, named as the folder where there are several; "
+            "a training set in the SfM layout does."
+        )
+    return files[0]
 
 
 def _is_cid(name: str) -> bool:

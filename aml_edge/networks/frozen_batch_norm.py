@@ -6,11 +6,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def freeze_batch_norm(network: nn.Module) -> None:
+def freeze_batch_norm(network: nn.Module, *, only_without_gradient: bool = False) -> None:
     """Puts every batch normalisation into evaluation mode: statistics frozen, scale and shift still learned.
 
     As published for all students. `network.train()` undoes it, so call it after each.
+
+    Args:
+        network: changed in place.
+        only_without_gradient: leave out those whose scale is learned.
     """
     for module in network.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and not (only_without_gradient and module.weight.requires_grad):
             module.eval()

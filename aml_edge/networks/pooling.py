@@ -19,7 +19,11 @@ def gem(features: Tensor, p: Tensor | float, eps: float = GEM_EPS) -> Tensor:
     Args:
         features: values below `eps` count as `eps`.
         p: the power; 1 is the mean, infinity the maximum.
+
+    Features in half precision are widened first: a power of them may not be a number there.
     """
+    if features.dtype in (torch.float16, torch.bfloat16):
+        features = features.float()
     return features.clamp(min=eps).pow(p).mean((-2, -1)).pow(1.0 / p)
 
 

@@ -1,0 +1,110 @@
+"""`Objective`: the loss of tuples of one split, from the embeddings that the network gave of their images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aml_edge.errors import UsageError
+from aml_edge.training.losses import Takes, loss_spec, loss_with_options
+from aml_edge.training.settings import Mining, Mode, TrainingSettings
+from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.tuples import Rows, Tuples
+
+
+@dataclass(frozen=True)
+class TupleImages:
+    """The images of some tuples that the network must embed, each once.
+
+    Args:
+        rows: (U,) of the training set, rising.
+        places: (B, 1 + P + N) in asymmetric mode (B, 1): where in `rows` anchor, positives and negatives are.
+    """
+
+    rows: Rows
+    places: Rows
+
+
+def require_possible(settings: TrainingSettings) -> None:
+    """Raises `UsageError` where loss, options, mode and mining do not belong together."""
+    spec = loss_spec(settings.loss)
+    loss_with_options(settings.loss, settings.loss_options)
+    if (spec.takes is Takes.TUPLES) is (settings.mining is Mining.NONE):
+        wanted = "'hard' or 'random'" if spec.takes is Takes.TUPLES else "'none'"
+        raise UsageError(
+            f"`mining` is '{settings.mining}', but the loss {settings.loss} is a function of {spec.takes}; "
+            f"it must be {wanted}."
+        )
+    if settings.mode is Mode.SYMMETRIC and (spec.takes is Takes.IMAGES or spec.teacher_anchor):
+        raise UsageError(
+            f"`mode` is 'symmetric', but the loss {settings.loss} needs a teacher; it must be 'asymmetric'."
+        )
+
+
+def leaves_the_space(settings: TrainingSettings) -> bool:
+    """Returns whether a student trained so has no reason to stand where the teacher's index stands."""
+    return settings.mode is Mode.SYMMETRIC or not loss_spec(settings.loss).ties
+
+
+class Objective:
+    """The loss of tuples of one split.
+
+    Args:
+        settings: loss, its options, and mode.
+        training_set: with teacher embeddings in asymmetric mode.
+        device: where losses are computed.
+
+    Raises:
+        UsageError: the settings do not belong together, or teacher embeddings are missing.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, training_set: TrainingSet, device: torch.device | str = "cpu"
+    ) -> None:
+        require_possible(settings)
+        self._spec = loss_spec(settings.loss)
+        self._loss = loss_with_options(settings.loss, settings.loss_options)
+        self._symmetric = settings.mode is Mode.SYMMETRIC
+        self.whole_batch = self._spec.whole_batch
+        self._targets: Tensor | None = None
+        if not self._symmetric:
+            if training_set.teacher is None:
+                raise UsageError("`mode` is 'asymmetric', which needs the teacher's index of the training images.")
+            self._targets = torch.from_numpy(training_set.teacher.rows).to(device)
+
+    def images_of(self, tuples: Tuples) -> TupleImages:
+        """Returns which images the network must embed: anchors only, or in symmetric mode all of them."""
+        rows = tuples.anchors[:, None]
+        if self._symmetric:
+            rows = np.concatenate([rows, tuples.positives, tuples.negatives], axis=1)
+        unique, places = np.unique(rows, return_inverse=True)
+        return TupleImages(unique, places.reshape(rows.shape))
+
+    def loss_sum(self, tuples: Tuples, images: TupleImages, embeddings: Tensor) -> Tensor:
+        """Returns the loss summed over the anchors.
+
+        Args:
+            tuples: B of them.
+            images: of these tuples.
+            embeddings: (U, D) of `images.rows`.
+        """
+        embedded = embeddings[torch.from_numpy(images.places).to(embeddings.device)]  # (B, 1 or 1 + P + N, D)
+        anchor = embedded[:, 0]
+        if self._spec.takes is Takes.IMAGES:
+            return self._loss(anchor, self._teacher_rows(tuples.anchors), reduction="sum")
+        if self._symmetric:
+            count = tuples.positives.shape[1]
+            positives, negatives = embedded[:, 1 : 1 + count], embedded[:, 1 + count :]
+        else:
+            positives, negatives = self._teacher_rows(tuples.positives), self._teacher_rows(tuples.negatives)
+        if not self._spec.teacher_anchor:
+            return self._loss(anchor, positives, negatives, reduction="sum")
+        teacher_anchor = self._teacher_rows(tuples.anchors)
+        return self._loss(anchor, positives, negatives, teacher_anchor=teacher_anchor, reduction="sum")
+
+    def _teacher_rows(self, rows: Rows) -> Tensor:
+        assert self._targets is not None
+        return self._targets[torch.from_numpy(rows).to(self._targets.device)]

@@ -1,0 +1,80 @@
+"""`plan_training`: from a recipe and two folders to everything that a training needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aml_edge.datasets.training_images import LabelledImages, training_images
+from aml_edge.errors import UsageError
+from aml_edge.index import TeacherIndex
+from aml_edge.training.objective import leaves_the_space, require_possible
+from aml_edge.training.recipe import Recipe
+from aml_edge.training.run import TrainingPlan
+from aml_edge.training.settings import ANY_TEACHER, Mode
+from aml_edge.training.starting_network import starting_network
+from aml_edge.training.training_set import training_set_of
+
+
+def plan_training(recipe: Recipe, data: Path, index: TeacherIndex | None) -> TrainingPlan:
+    """Returns what is to be trained.
+
+    Args:
+        recipe: how.
+        data: folder of the training images.
+        index: the teacher's, of these images; None where the network is trained alone.
+
+    Raises:
+        UsageError: the recipe contradicts itself, needs an index or takes none, or is for another teacher.
+        DatasetError, UnsafePickleError, TeacherIndexError: data or index are broken or do not belong together.
+        MissingExtraError: ImageNet weights are in a package that is not installed.
+    """
+    settings = recipe.settings
+    require_possible(settings)
+    alone = settings.mode is Mode.SYMMETRIC
+    if alone and index is not None:
+        raise UsageError(
+            f"`index` is {index.path}, but recipe '{recipe.name}' trains a network alone; leave --index out."
+        )
+    if not alone and index is None:
+        raise UsageError(
+            f"recipe '{recipe.name}' learns from a teacher; give its index of the training images: --index. "
+            "`aml-edge index build` makes one."
+        )
+    if index is not None and settings.teacher not in (ANY_TEACHER, index.space.teacher):
+        raise UsageError(
+            f"recipe '{recipe.name}' is for teacher '{settings.teacher}', but the index {index.path} is of "
+            f"'{index.space.teacher}'; take the recipe of that teacher, or --set teacher={ANY_TEACHER}."
+        )
+    images = training_images(data)
+    notes = [note] if (note := _note_on_space(recipe)) else []
+    validation = images.validation
+    if validation is not None and index is not None and _holds_none_of(index, validation):
+        notes.append(
+            f"the index {index.path} holds none of the {len(validation.ids)} validation images, so the last epoch's "
+            "network is kept, not the best: build the index again to have them in it."
+        )
+        validation = None
+    return TrainingPlan(
+        start=starting_network(settings, None if index is None else index.space_before_whitening),
+        recipe=recipe,
+        training=training_set_of(images.training, index),
+        validation=None if validation is None else training_set_of(validation, index),
+        data=data,
+        index=None if index is None else index.path,
+        notes=tuple(notes),
+    )
+
+
+def _note_on_space(recipe: Recipe) -> str | None:
+    settings = recipe.settings
+    if not leaves_the_space(settings) or settings.mode is Mode.SYMMETRIC:
+        return None
+    return (
+        f"the loss {settings.loss} teaches which images are alike, not where the teacher puts them: the student will "
+        "not fit the teacher's index. Use it where one network embeds queries and database; for asymmetric testing "
+        "choose regression or contrastive_plus."
+    )
+
+
+def _holds_none_of(index: TeacherIndex, images: LabelledImages) -> bool:
+    return set(index.ids).isdisjoint(images.ids)

@@ -1,0 +1,189 @@
+"""The run folder: what a training leaves there, and how an unfinished one is recognised.
+
+`run.json` says what is trained: recipe, settings, versions, data. `student.safetensors` (`teacher.safetensors` where a
+teacher is trained) is the best so far by validation, `last.safetensors` the newest; `state.safetensors` is what an
+unfinished training goes on from, and `report.json` ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aml_edge import __version__
+from aml_edge.errors import UsageError
+from aml_edge.files import write_text_atomically
+from aml_edge.networks.checkpoints import STUDENT_FILE, TEACHER_FILE
+from aml_edge.training.log import EPOCH_LOG, STEP_LOG, TENSORBOARD_FOLDER
+from aml_edge.training.recipe import Recipe, settings_from_json
+from aml_edge.training.state import STATE_FILE
+
+RUN_RECORD = "run.json"
+REPORT_FILE = "report.json"
+LAST_FILE = "last.safetensors"
+_RUN_FILES = (
+    RUN_RECORD,
+    STATE_FILE,
+    STEP_LOG,
+    EPOCH_LOG,
+    REPORT_FILE,
+    *(
+        name
+        for file in (STUDENT_FILE, TEACHER_FILE, LAST_FILE)
+        for name in (file, str(Path(file).with_suffix(".json")))
+    ),
+)
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is trained in a run folder.
+
+    Args:
+        recipe: with all its values.
+        data: the folder of the training images.
+        index: the teacher's index, or None.
+        training_fingerprint, validation_fingerprint: of the two sets (`TrainingSet.fingerprint`).
+    """
+
+    recipe: Recipe
+    data: Path
+    index: Path | None
+    training_fingerprint: str
+    validation_fingerprint: str | None
+
+    def dumps(self) -> str:
+        """Returns the record as JSON text, with the versions of what trains."""
+        recipe = self.recipe
+        record = {
+            "version": _VERSION,
+            "recipe": {
+                "name": recipe.name,
+                "about": dict(recipe.about),
+                "published": sorted(recipe.published),
+                "changed": sorted(recipe.changed),
+            },
+            "settings": recipe.settings.to_json(),
+            "data": str(self.data),
+            "index": None if self.index is None else str(self.index),
+            "training_fingerprint": self.training_fingerprint,
+            "validation_fingerprint": self.validation_fingerprint,
+            "versions": _versions(),
+        }
+        return json.dumps(record, indent=2) + "\n"
+
+
+def read_run_record(run: Path) -> RunRecord:
+    """Returns what is trained in a run folder.
+
+    Raises:
+        UsageError: no training was begun there, or its record cannot be read.
+    """
+    file = run / RUN_RECORD
+    if not file.is_file():
+        raise UsageError(
+            f"`run` is {run}, where no training was begun ({RUN_RECORD} is not there); name another folder."
+        )
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        recipe, index = record["recipe"], record["index"]
+        return RunRecord(
+            Recipe(
+                recipe["name"],
+                recipe["about"],
+                settings_from_json(record["settings"], where=str(file)),
+                frozenset(recipe["published"]),
+                frozenset(recipe["changed"]),
+            ),
+            Path(record["data"]),
+            None if index is None else Path(index),
+            str(record["training_fingerprint"]),
+            record["validation_fingerprint"],
+        )
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, UsageError) as problem:
+        raise UsageError(f"{file} cannot be read: {problem}; start again with --overwrite.") from None
+
+
+def is_finished(run: Path) -> bool:
+    """Returns whether the training of a run folder has come to its end."""
+    return (run / REPORT_FILE).is_file()
+
+
+def require_free(run: Path) -> None:
+    """Raises `UsageError` where a folder, which need not exist, is a file or holds a run."""
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"`run` is {run}, which is a file; name a folder.")
+    there = _files_there(run)
+    if there:
+        unfinished = (run / RUN_RECORD).exists() and not is_finished(run)
+        step = "go on with it: --resume; or name another folder" if unfinished else "name another folder"
+        raise UsageError(
+            f"`run` is {run}, which holds {'an unfinished' if unfinished else 'another'} run ({', '.join(there)}); "
+            f"{step}, or pass --overwrite."
+        )
+
+
+def prepare_run(run: Path, *, overwrite: bool = False) -> None:
+    """Makes sure that a run folder holds no other run; files that no run writes are left alone.
+
+    Args:
+        run: the folder; it need not exist.
+        overwrite: remove the files of another run that are there.
+
+    Raises:
+        UsageError: `run` is a file, or holds another run that is not to be removed.
+    """
+    if not overwrite or not run.is_dir():
+        require_free(run)
+    for name in reversed(_files_there(run)):  # run.json last, so that what is left is still known as a run
+        (run / name).unlink()
+    for file in (run / TENSORBOARD_FOLDER).glob("events.out.tfevents.*"):
+        file.unlink()
+
+
+def begin_run(run: Path, record: RunRecord) -> None:
+    """Writes what is trained into an empty run folder."""
+    write_text_atomically(run / RUN_RECORD, record.dumps())
+
+
+def require_same_run(run: Path, record: RunRecord) -> None:
+    """Raises `UsageError` unless the folder's training is the one of the record, wherever its data now lie."""
+    begun = read_run_record(run)
+    names = [
+        name
+        for name in ("training_fingerprint", "validation_fingerprint")
+        if getattr(begun, name) != getattr(record, name)
+    ]
+    old, new = begun.recipe.settings.to_json(), record.recipe.settings.to_json()
+    names += [f"`{name}`" for name in new if old[name] != new[name]]
+    if names:
+        raise UsageError(
+            f"`run` is {run}, whose training was begun with other {', '.join(names)}; go on with the same, or start "
+            "again with --overwrite."
+        )
+
+
+def write_report(run: Path, report: object) -> None:
+    """Ends a run: writes its report, which says that nothing is left to do, and removes its state."""
+    assert hasattr(report, "__dataclass_fields__")
+    fields: Mapping[str, object] = asdict(report)  # type: ignore[call-overload]  # it is a dataclass
+    text = json.dumps(
+        {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}, indent=2
+    )
+    write_text_atomically(run / REPORT_FILE, text + "\n")
+    (run / STATE_FILE).unlink(missing_ok=True)
+
+
+def _files_there(run: Path) -> list[str]:
+    return [name for name in _RUN_FILES if (run / name).exists()]
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("torch", "timm", "accelerate", "numpy", "pillow")
+    return {"aml-edge": __version__, "python": platform.python_version(), **{one: version(one) for one in packages}}

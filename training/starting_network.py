@@ -1,0 +1,47 @@
+"""The network that a training starts from."""
+
+from __future__ import annotations
+
+from aml_edge.errors import UsageError
+from aml_edge.networks.backbones import backbone_spec
+from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
+from aml_edge.networks.imagenet import load_imagenet_backbone
+from aml_edge.networks.released import IMAGENET_PREFIX
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.teacher import Teacher, TeacherSpec
+from aml_edge.preprocessing import Preprocessing
+from aml_edge.space import EmbeddingSpace, untrained_space
+from aml_edge.training.settings import Network, TrainingSettings
+
+
+def starting_network(settings: TrainingSettings, space: EmbeddingSpace | None) -> StudentCheckpoint | TeacherCheckpoint:
+    """Returns what a training starts from: an ImageNet or random trunk, and a student's adaptor of random weights.
+
+    Args:
+        settings: network, backbone, dimension, image side and seed.
+        space: of the teacher's index, which the student claims; None where it is trained alone.
+
+    Raises:
+        UsageError: there is no such backbone, no ImageNet weights for it, or no dimension is known.
+        MissingExtraError: its ImageNet weights are in a package that is not installed.
+    """
+    architecture = settings.backbone.removeprefix(IMAGENET_PREFIX)
+    spec = backbone_spec(architecture)
+    preprocessing = Preprocessing(settings.image_side_px, settings.fit, spec.mean, spec.std)
+    name = f"{architecture}-untrained"
+    trunk = load_imagenet_backbone(architecture) if architecture != settings.backbone else None
+    if settings.network is Network.TEACHER:
+        teacher = Teacher(TeacherSpec(architecture), seed=settings.seed).eval()
+        teacher.backbone = trunk or teacher.backbone
+        return TeacherCheckpoint(teacher, name, preprocessing)
+    dimension = settings.dimension if space is None else space.dimension
+    if not dimension:
+        raise UsageError("`dimension` is 0, but no index says how many values an embedding has; set it.")
+    if settings.dimension not in (0, dimension):
+        raise UsageError(
+            f"`dimension` is {settings.dimension}, but the teacher's index has {dimension}; set it to 0, or give an "
+            "index of the teacher that the recipe is for."
+        )
+    student = Student(StudentSpec(architecture, dimension), seed=settings.seed).eval()
+    student.backbone = trunk or student.backbone
+    return StudentCheckpoint(student, name, space or untrained_space(dimension, "0" * 64), preprocessing, trained=False)

@@ -1,0 +1,117 @@
+"""The tuples of an epoch: which images are anchors, and what each is compared with.
+
+Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, section 4.2:
+queries by lot, each with its positive, hard negatives from a fresh pool; Budnik and Avrithis, CVPR 2021, for queries
+embedded by the student and a pool embedded by the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aml_edge.embedder import Embeddings
+from aml_edge.errors import UsageError
+from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives, random_negatives
+from aml_edge.training.settings import Mining, TrainingSettings
+from aml_edge.training.training_set import TrainingSet
+
+Rows = npt.NDArray[np.int64]
+Embed = Callable[[Rows], Embeddings]
+"""Embeds the images at some rows of the training set."""
+
+
+@dataclass(frozen=True)
+class Tuples:
+    """Rows of the training set.
+
+    Args:
+        anchors: (B,).
+        positives: (B, P); P is 0 where there are none.
+        negatives: (B, N); N is 0 where there are none.
+    """
+
+    anchors: Rows
+    positives: Rows
+    negatives: Rows
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def part(self, start: int, stop: int) -> Tuples:
+        """Returns the tuples from `start` to before `stop`."""
+        return Tuples(self.anchors[start:stop], self.positives[start:stop], self.negatives[start:stop])
+
+    def batches(self, size: int) -> Iterator[Tuples]:
+        """Yields them in order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.part(start, start + size)
+
+
+def tuples_of_epoch(
+    training_set: TrainingSet,
+    settings: TrainingSettings,
+    generator: np.random.Generator,
+    *,
+    embed_queries: Embed,
+    embed_pool: Embed,
+) -> Tuples:
+    """Returns the tuples of one epoch, drawn by lot.
+
+    Without mining any image may be an anchor, and is one at most once; with it the anchors are queries of the labels'
+    pairs, each pair at most once.
+
+    Args:
+        training_set: with labels, where `settings.mining` is not none.
+        settings: of these `mining`, `queries_per_epoch`, `negatives` and `pool_size` count.
+        generator: the lot; the same one gives the same tuples.
+        embed_queries, embed_pool: for hard mining, what compares a query with the pool.
+
+    Raises:
+        UsageError: the images have no labels, or too few clusters for the negatives asked for.
+    """
+    images = len(training_set.items)
+    if settings.mining is Mining.NONE:
+        anchors = _drawn(images, settings.queries_per_epoch, generator)
+        return Tuples(anchors, np.empty((len(anchors), 0), np.int64), np.empty((len(anchors), 0), np.int64))
+    labels = training_set.labels
+    if labels is None or not labels.query_rows:
+        raise UsageError(
+            f"`mining` is '{settings.mining}', but the images have no labels of what matches; give a training set in "
+            "the SfM layout, or a recipe whose loss needs no labels."
+        )
+    clusters = np.array(labels.clusters, np.int64)
+    pairs = _drawn(len(labels.query_rows), settings.queries_per_epoch, generator)
+    anchors, positives = (np.array(rows, np.int64)[pairs] for rows in (labels.query_rows, labels.positive_rows))
+    pool = _drawn(images, settings.pool_size, generator)
+    if settings.mining is Mining.HARD:
+        found = hardest_negatives(
+            embed_queries(anchors), clusters[anchors], embed_pool(pool), clusters[pool], settings.negatives
+        )
+    else:
+        found = random_negatives(clusters[anchors], clusters[pool], settings.negatives, generator)
+    if (found == NO_NEGATIVE).any():
+        raise UsageError(
+            f"`negatives` is {settings.negatives}, but a pool of {len(pool)} images has only "
+            f"{len(np.unique(clusters[pool]))} clusters, and a query takes none of its own; ask for fewer negatives or "
+            "give a larger `pool_size`."
+        )
+    return Tuples(anchors, positives[:, None], pool[found])
+
+
+def anchors_per_epoch(training_set: TrainingSet, settings: TrainingSettings) -> int:
+    """Returns how many anchors `tuples_of_epoch` draws."""
+    labels = training_set.labels
+    available = len(training_set.items)
+    if settings.mining is not Mining.NONE and labels is not None:
+        available = len(labels.query_rows)
+    return min(available, settings.queries_per_epoch) if settings.queries_per_epoch else available
+
+
+def _drawn(count: int, wanted: int, generator: np.random.Generator) -> Rows:
+    """Returns `wanted` of the first `count` whole numbers by lot, in random order; all of them where wanted is 0."""
+    order = generator.permutation(count).astype(np.int64)
+    return order[:wanted] if wanted else order
