@@ -64,7 +64,8 @@ class Processes:
         learning = [weight for weight in weights if weight.requires_grad]
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
         flat = self.summed(torch.cat([gradient.flatten() for gradient in gradients]))
-        for weight, gradient in zip(learning, flat.split([one.numel() for one in learning]), strict=True):
+        parts = torch.split(flat, [one.numel() for one in learning])
+        for weight, gradient in zip(learning, parts, strict=True):
             weight.grad = gradient.view_as(weight)
 
     def any(self, flag: bool) -> bool:

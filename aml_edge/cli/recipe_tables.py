@@ -21,7 +21,7 @@ class RecipeSummary:
         trains: backbone of what is trained, and whether it is a teacher.
         teacher: whose index it is for; "–" where it is trained alone.
         loss, mining, compared_with: what an anchor is compared with, and where negatives come from.
-        published: result in the paper, in words.
+        published: figures of the paper, where we have them.
     """
 
     name: str
@@ -40,9 +40,12 @@ def recipe_list() -> tuple[RecipeSummary, ...]:
 
 def recipes_table() -> Table:
     """Returns all recipes, a line each."""
-    table = _table("recipe", "trains", "teacher", "loss", "negatives", "published mAP")
+    table = _table("recipe", "loss", "teacher", "negatives")
+    table.columns[0].no_wrap = True
     for one in recipe_list():
-        table.add_row(one.name, one.trains, one.teacher, one.loss, one.mining, one.published)
+        table.add_row(one.name, one.loss, one.teacher, one.mining)
+        if one.published:
+            table.add_row("", one.published, style="dim")
     return table
 
 
@@ -67,7 +70,7 @@ def _summary(recipe: Recipe) -> RecipeSummary:
         loss=settings.loss,
         mining=str(settings.mining),
         compared_with=_BY_MODE[settings.mode],
-        published=recipe.about.get("result", "–"),
+        published=recipe.about.get("result", ""),
     )
 
 
