@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from aml_edge.progress import Progress
     from aml_edge.whitening_building import NetworkRows, WhiteningImages
 
+_REGULARISED = (
+    "[yellow]images that match differ in fewer directions than the embeddings have:[/] {:g} was added to their "
+    "covariance, as published. Compare with no whitening, with a larger --regularisation, and with more images."
+)
+
 
 @dataclass(frozen=True)
 class LearningOptions:
@@ -98,12 +103,6 @@ def whitening(
     if checkpoint.record.regularisation > learning.regularisation:
         console.print(_REGULARISED.format(checkpoint.record.regularisation), soft_wrap=True)
     write_json(report, json_target)
-
-
-_REGULARISED = (
-    "[yellow]pairs differ in fewer directions than the embeddings have:[/] {:g} was added to their covariance, as "
-    "published; it may find less than no whitening. More pairs, a larger --regularisation or --kind pca helps."
-)
 
 
 def _require_free(out: Path, *, overwrite: bool) -> None:
