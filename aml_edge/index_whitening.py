@@ -17,10 +17,12 @@ from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.foreign import read_published_whitening
+from aml_edge.networks.released_whitenings import fetched_whitening, is_released_whitening
 from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import load_student_whitening, load_teacher_whitening
 from aml_edge.networks.whitening_names import whitening_name
+from aml_edge.progress import SayingProgress, SilentProgress
 
 BLOCK_ROWS = 8192
 """Rows that are whitened at once."""
@@ -79,15 +81,25 @@ def resolve_index_whitening(name: str, index: TeacherIndex, teacher: TeacherChec
     return whitening
 
 
-def resolve_student_whitening(path: Path, student: StudentCheckpoint) -> Whitening:
+def resolve_student_whitening(
+    path: Path, student: StudentCheckpoint, *, progress: SayingProgress | None = None
+) -> Whitening:
     """Returns the whitening in a file, ours or a published one, to follow a student on both sides.
+
+    Args:
+        path: the file, or ``aml:NAME/whitening`` for that of a released student.
+        student: whose embeddings it is for.
+        progress: where a download is announced.
 
     Raises:
         UsageError: there is no such file, or it takes embeddings of another dimension.
         SpaceMismatchError: it was learned for another network; both are named.
         CheckpointError, UnsafePickleError: the file is damaged, holds no whitening, or is hostile.
+        DownloadError: the released file cannot be had, or is not the right one.
     """
-    name = f"student '{student.name}'"
+    name, given_as = f"student '{student.name}'", str(path)
+    if not path.is_file() and is_released_whitening(given_as):
+        path = fetched_whitening(given_as, student.name, progress or SilentProgress(), argument="student_whitening")
     if not path.is_file():
         raise UsageError(f"`student_whitening` is '{path}', which is no file; make one: `aml-edge whitening`.")
     if is_torch_file(path):

@@ -87,7 +87,10 @@ def bench(
         typer.Argument(metavar="[ARTIFACT]…", help="Exported files, or folders of them; those under artifacts/."),
     ] = None,
     *,
-    student: Annotated[str | None, typer.Option(help="Only files of this student; the run with their weights.")] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="Only files of this student, aml:NAME for a released one; the run with their weights."),
+    ] = None,
     times: TimeOptions,
     retrieval: TruthOptions,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
@@ -106,7 +109,7 @@ def bench(
     console = console_for(json_target)
     truth = retrieval.open()
     settings = times.settings(truth)
-    checkpoint = _named_student(student, truth)
+    checkpoint = _named_student(student, truth, console)
     groups = [
         Group(of_one_student, checkpoint or find_student(of_one_student[0].manifest, RUNS))
         for of_one_student in group_artifacts(_files(artifacts, checkpoint, truth, console))
@@ -118,12 +121,13 @@ def bench(
         write_text_atomically(markdown, format_markdown(report))
 
 
-def _named_student(name: str | None, truth: GroundTruth | None) -> StudentCheckpoint | None:
+def _named_student(name: str | None, truth: GroundTruth | None, console: Console) -> StudentCheckpoint | None:
     from aml_edge.networks.released import resolve_student
 
     if name is None:
         return None
-    return resolve_student(name, space=None if truth is None else truth.index.space_before_whitening)
+    space = None if truth is None else truth.index.space_before_whitening
+    return resolve_student(name, space=space, progress=ConsoleProgress(console))
 
 
 def _files(

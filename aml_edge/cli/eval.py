@@ -13,6 +13,7 @@ from rich.markup import escape
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import UsageError
+from aml_edge.progress import SayingProgress
 from aml_edge.scales import Scales, describe_scales, scales_of
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ class ContestantOptions:
     """Who asks, and what is done to what they embed."""
 
     student: Annotated[
-        str | None, typer.Option(help="A checkpoint, run or name; the newest run's if nothing is named.")
+        str | None, typer.Option(help="A checkpoint, a run, or aml:NAME for a released one; the newest run's.")
     ] = None
     artifact: Annotated[Path | None, typer.Option(help="An exported file.")] = None
-    teacher: Annotated[str | None, typer.Option(help="The teacher, to see what its own queries reach.")] = None
+    teacher: Annotated[
+        str | None, typer.Option(help="The teacher, as for index build: what its own queries reach.")
+    ] = None
     image_size: Annotated[int | None, typer.Option(help="Longest side that the student sees, px; its own.")] = None
     scales: Annotated[
         list[str] | None,
@@ -44,7 +47,7 @@ class ContestantOptions:
         typer.Option(help="A whitening's file, or one that came with the teacher, for an index without: further rows."),
     ] = None
     student_whitening: Annotated[
-        Path | None, typer.Option(help="The student's own, for further rows of the student alone.")
+        Path | None, typer.Option(help="The student's own, aml:NAME/whitening if released: further rows of it alone.")
     ] = None
 
 
@@ -102,9 +105,10 @@ def evaluate(
     console = console_for(json_target)
     indexes, data = [open_index(path) for path in index], load_revisited(dataset)
     _require_different(indexes)
-    contestants = _contestants(options, indexes[0])
+    progress = ConsoleProgress(console)
+    contestants = _contestants(options, indexes[0], progress)
     databases = _databases(indexes, options.whitening, contestants.teacher)
-    rows = evaluate_contestants(contestants, databases, data, progress=ConsoleProgress(console))
+    rows = evaluate_contestants(contestants, databases, data, progress=progress)
     for line in (*_who_asks(contestants), *map(_what_is_asked, indexes)):
         console.print(line, soft_wrap=True)
     console.print(retrieval_table(rows))
@@ -112,7 +116,7 @@ def evaluate(
     write_json(EvaluationReport(asked, data.name, len(data.database_ids), rows), json_target)
 
 
-def _contestants(options: ContestantOptions, index: TeacherIndex) -> Contestants:
+def _contestants(options: ContestantOptions, index: TeacherIndex, progress: SayingProgress) -> Contestants:
     """Returns who was named, or the newest run's student where nobody was."""
     from aml_edge.contestants import Contestants
     from aml_edge.formats import read_artifact
@@ -121,21 +125,26 @@ def _contestants(options: ContestantOptions, index: TeacherIndex) -> Contestants
 
     scales = tuple(dict.fromkeys(scales_of(text) for text in options.scales or ()))
     named_another = options.artifact is not None or options.teacher is not None
+    # The teacher first: with its weights at hand a released student's space is known, and not taken on trust.
+    teacher = None if options.teacher is None else resolve_teacher(options.teacher, progress=progress)
     student = None
     if options.student is not None or not named_another:
-        student = resolve_student(options.student, space=index.space_before_whitening)
+        student = resolve_student(options.student, space=index.space_before_whitening, progress=progress)
     own = options.student_whitening
     if own is not None and student is None:
         raise UsageError(f"`student_whitening` is '{own}', but no student is evaluated; add --student.")
     if scales and student is None and options.teacher is None:
         raise UsageError("`scales` are given, but a file sees an image at one scale; add --student or --teacher.")
+    layer = None
+    if own is not None and student is not None:
+        layer = resolve_student_whitening(own, student, progress=progress)
     return Contestants(
         student=student,
         artifact=None if options.artifact is None else read_artifact(options.artifact),
-        teacher=None if options.teacher is None else resolve_teacher(options.teacher),
+        teacher=teacher,
         image_side_px=options.image_size,
         scales=scales,
-        student_whitening=None if own is None or student is None else resolve_student_whitening(own, student),
+        student_whitening=layer,
     )
 
 

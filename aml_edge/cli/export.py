@@ -69,7 +69,9 @@ class FileOptions:
 def export(
     *,
     files: FileOptions,
-    student: Annotated[str | None, typer.Option(help="A checkpoint, run or name; the newest run's.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="A checkpoint, a run, or aml:NAME for a released one; the newest run's.")
+    ] = None,
     index: Annotated[Path | None, typer.Option(help="The teacher's index; its whitening goes into the file.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("artifacts"),
     images: ImageOptions,
@@ -88,7 +90,8 @@ def export(
 
     console = console_for(json_target)
     teacher = None if index is None else open_index(index)
-    checkpoint = resolve_student(student, space=None if teacher is None else teacher.space_before_whitening)
+    space = None if teacher is None else teacher.space_before_whitening
+    checkpoint = resolve_student(student, space=space, progress=ConsoleProgress(console))
     if not checkpoint.trained:
         console.print(
             f"[yellow]{escape(checkpoint.name)} has random weights: its files are good for sizes and speeds only.[/]"

@@ -53,7 +53,9 @@ class IndexReport:
 @app.command()
 def build(
     *,
-    teacher: Annotated[str, typer.Option(help="A published teacher's file, or imagenet:efficientnet_lite2.")],
+    teacher: Annotated[
+        str, typer.Option(help="A teacher's file, gem:NAME for a released one, or imagenet:efficientnet_lite2.")
+    ],
     images: Annotated[Path, typer.Option(help="A folder of images, or a data set in a published layout.")],
     out: Annotated[Path, typer.Option(help="The index's folder; OUT.partial beside it until it is done.")],
     image_size: Annotated[int | None, typer.Option(help="Longest side of an image, px; the teacher's own.")] = None,
@@ -75,7 +77,8 @@ def build(
     from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
 
     console, shares = console_for(json_target), scales_of(scales)
-    source, checkpoint = image_source(images), resolve_teacher(teacher)
+    progress = ConsoleProgress(console)
+    source, checkpoint = image_source(images), resolve_teacher(teacher, progress=progress)
     layer = None
     if whitening is not None:
         layer = resolve_whitening(whitening_name(whitening, checkpoint, shares), checkpoint)
@@ -83,7 +86,7 @@ def build(
     embedder = teacher_embedder(checkpoint, preprocessing, whitening=layer, scales=shares, device=device)
     console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
     options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart)
-    report = report_of(build_index(embedder, source, out, options, progress=ConsoleProgress(console)))
+    report = report_of(build_index(embedder, source, out, options, progress=progress))
     _print_report(report, console)
     write_json(report, json_target)
 

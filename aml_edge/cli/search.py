@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from aml_edge.cli.console import JsonOption, console_for, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.errors import UsageError
+from aml_edge.progress import SayingProgress
 
 if TYPE_CHECKING:
     from aml_edge.embedder import Embedder
@@ -41,7 +42,9 @@ def search(
     *,
     index: Annotated[Path, typer.Option(help="The teacher's index.")],
     artifact: Annotated[Path | None, typer.Option(help="An exported file, as a phone would run it.")] = None,
-    student: Annotated[str | None, typer.Option(help="A checkpoint, run or name, instead of a file.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="A checkpoint, a run, or aml:NAME for a released one, instead of a file.")
+    ] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs the file; its format's default.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many images to find.")] = 10,
     json_target: JsonOption = None,
@@ -51,7 +54,7 @@ def search(
 
     console = console_for(json_target)
     opened = open_index(index)
-    opened_embedder, who = _open(opened, artifact, student, runtime)
+    opened_embedder, who = _open(opened, artifact, student, runtime, ConsoleProgress(console))
     with closing(opened_embedder) as embedder:
         answers = find(images, embedder, opened, k)
     console.print(f"queries by {escape(who)}", soft_wrap=True)
@@ -80,7 +83,9 @@ def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) ->
     )
 
 
-def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None) -> tuple[Embedder, str]:
+def _open(
+    index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None, progress: SayingProgress
+) -> tuple[Embedder, str]:
     """Returns what embeds the queries, and what it is in a few words."""
     from aml_edge.formats import read_artifact
     from aml_edge.networks.released import resolve_student
@@ -93,7 +98,7 @@ def _open(index: TeacherIndex, artifact: Path | None, student: str | None, runti
         return artifact_queries(file, index, runtime=runtime), f"file {file.path}, {file.manifest.verdict}"
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
-    checkpoint = resolve_student(student, space=index.space_before_whitening)
+    checkpoint = resolve_student(student, space=index.space_before_whitening, progress=progress)
     return student_queries(checkpoint, index), f"student {checkpoint.name} ({checkpoint.weights_sha256[:8]})"
 
 

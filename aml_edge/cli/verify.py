@@ -13,6 +13,7 @@ from aml_edge.cli.console import ConsoleProgress, JsonOption, at_least_wide, con
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
 from aml_edge.errors import UsageError
+from aml_edge.progress import SayingProgress
 
 if TYPE_CHECKING:
     from aml_edge.artifact import Artifact
@@ -28,7 +29,10 @@ def verify(
     *,
     index: Annotated[Path, typer.Option(help="The teacher's index that queries will meet.")],
     images: ImageOptions,
-    student: Annotated[str | None, typer.Option(help="What they were made from; the run with their weights.")] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="What they were made from, aml:NAME for a released one; the run with their weights."),
+    ] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs them, e.g. tensorflow; the format's own.")] = None,
     tolerances: ToleranceOptions,
     json_target: JsonOption = None,
@@ -49,7 +53,7 @@ def verify(
     console = console_for(json_target)
     progress = ConsoleProgress(console)
     files = [read_artifact(path) for path in artifacts]
-    verifiers = _verifiers(files, student, open_index(index), images.find(progress))
+    verifiers = _verifiers(files, student, open_index(index), images.find(progress), progress)
     options = VerificationOptions(runtime, asdict(tolerances), progress)
     verifications = []
     for file, verifier in zip(files, verifiers, strict=True):
@@ -62,7 +66,11 @@ def verify(
 
 
 def _verifiers(
-    files: Sequence[Artifact], student: str | None, index: TeacherIndex, images: VerificationImages | None
+    files: Sequence[Artifact],
+    student: str | None,
+    index: TeacherIndex,
+    images: VerificationImages | None,
+    progress: SayingProgress,
 ) -> list[Verifier | None]:
     """Returns what verifies each file, one for files of the same student, None for files of an untrained one.
 
@@ -74,7 +82,9 @@ def _verifiers(
     trained = [file for file in files if not file.manifest.space.is_untrained]
     for file in trained:
         require_space_of(index, file)
-    named = None if student is None or not trained else resolve_student(student, space=index.space_before_whitening)
+    named = None
+    if student is not None and trained:
+        named = resolve_student(student, space=index.space_before_whitening, progress=progress)
     verifiers: dict[str, Verifier] = {}
     for file in trained:
         weights = file.manifest.weights_sha256

@@ -17,72 +17,106 @@ from aml_edge.networks.checkpoints import (
 )
 from aml_edge.networks.foreign import read_published_whitening
 from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
+from aml_edge.networks.released_cache import fetched
+from aml_edge.networks.released_files import (
+    STUDENT_PREFIX,
+    TEACHER_PREFIX,
+    released_student,
+    released_teacher,
+    student_of_file,
+)
+from aml_edge.networks.released_spaces import released_space
+from aml_edge.networks.released_whitenings import refuse_teacher
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import load_teacher_whitening
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.progress import SayingProgress, SilentProgress
 from aml_edge.space import EmbeddingSpace, untrained_space
 
 UNTRAINED_SPEC = StudentSpec("efficientnet_b3", 2048)
 IMAGENET_PREFIX = "imagenet:"
-TEACHER_PREFIX = "gem:"
-STUDENT_PREFIX = "aml:"
 DEMO = "demo"
 RUNS = Path("runs")
 
 
-def resolve_teacher(name: str) -> TeacherCheckpoint:
+def resolve_teacher(name: str, *, progress: SayingProgress | None = None) -> TeacherCheckpoint:
     """Returns the teacher of a name, in evaluation mode.
 
     Args:
-        name: a published teacher's file, or ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM, never
-            trained for retrieval.
+        name: a published teacher's file; ``"gem:resnet101"``: a released one, downloaded where it is not in the cache
+            (`aml_edge.networks.released_files`); or ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM,
+            never trained for retrieval.
+        progress: where a download is announced.
 
     Raises:
         UsageError: the name says nothing.
         MissingExtraError: its weights are in a package that is not installed.
+        DownloadError: the released file cannot be had, or is not the right one.
         CheckpointError, UnsafePickleError: the file is damaged, holds no teacher, or is hostile.
     """
     if Path(name).is_file():
         return load_teacher(Path(name))
-    _refuse_to_download("teacher", name, TEACHER_PREFIX)
+    if name.startswith(TEACHER_PREFIX):
+        return load_teacher(fetched(released_teacher(name.removeprefix(TEACHER_PREFIX)), progress or SilentProgress()))
     backbone = name.removeprefix(IMAGENET_PREFIX)
     if backbone == name or backbone not in IMAGENET_WEIGHTS:
         known = ", ".join(IMAGENET_PREFIX + known for known in IMAGENET_WEIGHTS)
-        raise UsageError(f"`teacher` is {name!r}; it must be a published teacher's file (.pth), or one of {known}.")
+        raise UsageError(
+            f"`teacher` is {name!r}; it must be a teacher's file, gem:NAME as released, or one of {known}."
+        )
     teacher = Teacher(TeacherSpec(backbone)).eval()
     teacher.backbone = load_imagenet_backbone(backbone)
     return TeacherCheckpoint(teacher, f"{backbone}-gem-imagenet", _preprocessing(backbone))
 
 
-def resolve_student(name: str | None, *, runs: Path = RUNS, space: EmbeddingSpace | None = None) -> StudentCheckpoint:
+def resolve_student(
+    name: str | None,
+    *,
+    runs: Path = RUNS,
+    space: EmbeddingSpace | None = None,
+    progress: SayingProgress | None = None,
+) -> StudentCheckpoint:
     """Returns the student of a name, in evaluation mode.
 
     Args:
-        name: a student's file, a folder that holds one, ``"demo"`` for the demo's run, the name of a run, or None for
-            the newest run; without any run a seeded EfficientNet-B3 with random weights, which is not trained.
+        name: a student's file, a folder that holds one, ``"demo"`` for the demo's run, the name of a run,
+            ``"aml:efficientnet-b3-reg-resnet101"`` for a released one, downloaded where it is not in the cache
+            (`aml_edge.networks.released_files`), or None for the newest run; without any run a seeded EfficientNet-B3
+            with random weights, which is not trained.
         runs: the folder of runs.
-        space: of the teacher that a published student was trained for, without whitening: its file does not say.
+        space: of the index that the student shall ask, without whitening. A published student's file does not say
+            whose it is: one that goes by a released name is held to the teacher of that name, any other is taken to
+            be of this space.
+        progress: where a download is announced, and what had to be assumed.
 
     Raises:
         UsageError: the name says nothing.
+        SpaceMismatchError: a released student is of another teacher than the index.
         CheckpointError: the file is damaged.
+        DownloadError: the released file cannot be had, or is not the right one.
     """
+    progress = progress or SilentProgress()
     if name is None:
         newest = newest_student(runs)
         return untrained_student(UNTRAINED_SPEC) if newest is None else load_student(newest)
     for path in (Path(name), runs / name):
         if path.is_file() or (path / STUDENT_FILE).is_file():
-            return load_student(path, space=space)
-    _refuse_to_download("student", name, STUDENT_PREFIX)
+            known = student_of_file(path.name) if path.is_file() and is_torch_file(path) else None
+            return load_student(path, space=space if known is None else released_space(known, space, progress))
+    if name.startswith(STUDENT_PREFIX):
+        released = released_student(name.removeprefix(STUDENT_PREFIX))
+        space = released_space(released, space, progress)  # first, since nothing is downloaded to be refused
+        return load_student(fetched(released.file, progress), space=space)
     if name == DEMO:
         raise UsageError(
             f"`student` is 'demo', but there is no {runs / DEMO / STUDENT_FILE}; `aml-edge demo` makes it."
         )
     raise UsageError(
-        f"`student` is {name!r}; it must be a student's file, a run's folder, or the name of a run in {runs}."
+        f"`student` is {name!r}; it must be a student's file, a run's folder, the name of a run in {runs}, or aml:NAME "
+        "as released."
     )
 
 
@@ -96,7 +130,7 @@ def resolve_whitening(name: str, teacher: TeacherCheckpoint) -> Whitening:
 
     Raises:
         UsageError: the name says nothing, or the whitening takes embeddings of another dimension.
-        SpaceMismatchError: the file says that it was learned for another network; both are named.
+        SpaceMismatchError: it was learned for another network, as its file or its name says; both are named.
         CheckpointError, UnsafePickleError: the file is damaged, holds no whitening, or is hostile.
     """
     if name in teacher.whitenings:
@@ -108,6 +142,7 @@ def resolve_whitening(name: str, teacher: TeacherCheckpoint) -> Whitening:
         whitening = read_published_whitening(path)
     else:
         known = ", ".join(teacher.whitenings) or "none"
+        refuse_teacher(name, teacher.name, known)
         raise UsageError(
             f"`whitening` is {name!r}; it must be a whitening's file, or one that came with teacher "
             f"'{teacher.name}': {known}."
@@ -145,14 +180,6 @@ def untrained_student(spec: StudentSpec, *, seed: int = 0) -> StudentCheckpoint:
     student = Student(spec, seed=seed).eval()
     space = untrained_space(spec.dimension, weights_sha256(student))
     return StudentCheckpoint(student, f"{spec.backbone}-untrained", space, _preprocessing(spec.backbone), trained=False)
-
-
-def _refuse_to_download(argument: str, name: str, prefix: str) -> None:
-    if name.startswith(prefix):
-        raise UsageError(
-            f"`{argument}` is {name!r}, a released {argument}; nothing is downloaded unasked: "
-            f"download its file yourself and give the file's path as `{argument}`."
-        )
 
 
 def _preprocessing(backbone: str) -> Preprocessing:

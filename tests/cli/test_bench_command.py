@@ -135,7 +135,7 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> list[ExportSpec]:
 
 def resolving(students: Mapping[str | None, StudentCheckpoint]) -> Callable[..., StudentCheckpoint]:
     """Returns a stand-in for `resolve_student` that knows a few names."""
-    return lambda name, *, space=None: students[name]
+    return lambda name, *, space=None, progress=None: students[name]
 
 
 def invoke(*arguments: object) -> Result:

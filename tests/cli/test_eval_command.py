@@ -71,7 +71,7 @@ def test_a_published_student_is_taken_to_be_of_the_index_s_teacher(
 ) -> None:
     """Its file does not say whose it is."""
     monkeypatch.setattr(
-        released, "resolve_student", lambda name, *, space: replace(toy_student, name=name, space=space)
+        released, "resolve_student", lambda name, *, space, progress: replace(toy_student, name=name, space=space)
     )
     ended = command_line(
         "eval", "--index", index, "--dataset", synthetic.test_root, "--student", "published", "--json", "-"
@@ -133,7 +133,7 @@ def test_all_of_them_in_one_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The teacher's own queries on its own database: as if one network embedded both."""
-    monkeypatch.setattr(released, "resolve_teacher", {"tiny": tiny_teacher}.__getitem__)
+    monkeypatch.setattr(released, "resolve_teacher", lambda name, *, progress: {"tiny": tiny_teacher}[name])
     build_index(teacher_embedder(tiny_teacher, Preprocessing(48)), image_source(synthetic.test_root), tmp_path / "ix")
     arguments = ("--index", tmp_path / "ix", "--dataset", synthetic.test_root, "--teacher", "tiny", "--json", "-")
     ended = command_line("eval", *arguments)

@@ -45,7 +45,7 @@ def index_of(space: EmbeddingSpace, whitening: Whitening | None) -> TeacherIndex
 
 def resolving(students: Mapping[str | None, StudentCheckpoint]) -> Callable[..., StudentCheckpoint]:
     """Returns a stand-in for `resolve_student` that knows a few names."""
-    return lambda name, *, space=None: students[name]
+    return lambda name, *, space=None, progress=None: students[name]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def known_teacher(monkeypatch: pytest.MonkeyPatch, tiny_teacher: TeacherCheckpoi
     """A small network answers to the name of a teacher."""
     with_whitening = replace(tiny_teacher, whitenings={"toy": WHITENING})
 
-    def resolve(name: str) -> TeacherCheckpoint:
+    def resolve(name: str, *, progress: object) -> TeacherCheckpoint:
         if name != "tiny":
             raise UsageError(f"`teacher` is {name!r}; it must be tiny.")
         return with_whitening
@@ -257,7 +257,7 @@ def test_a_training_set_names_the_whitening_of_the_scales(
     images = broken_folder(tmp_path)
     other = Whitening(torch.ones(1280), WHITENING.projection)
     both = replace(tiny_teacher, whitenings={"sfm/ss": WHITENING, "sfm/ms": other})
-    monkeypatch.setattr(released, "resolve_teacher", {"tiny": both}.__getitem__)
+    monkeypatch.setattr(released, "resolve_teacher", lambda name, *, progress: {"tiny": both}[name])
     for name, scales, layer in (("one", "1", WHITENING), ("three", "published", other)):
         arguments = ("--teacher", "tiny", "--images", images, "--out", tmp_path / name, "--scales", scales)
         ended = command_line(

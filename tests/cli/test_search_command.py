@@ -116,7 +116,7 @@ def test_a_published_student_is_taken_to_be_of_the_index_s_teacher(
 ) -> None:
     """Its file does not say whose it is."""
     monkeypatch.setattr(
-        released, "resolve_student", lambda name, *, space: replace(toy_student, name=name, space=space)
+        released, "resolve_student", lambda name, *, space, progress: replace(toy_student, name=name, space=space)
     )
     ended = command_line("search", query, "--index", index, "--student", "published", "--json", "-")
     assert ended.code == 0, ended.err

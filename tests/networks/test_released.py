@@ -126,7 +126,8 @@ def test_a_student_that_is_nowhere_is_said(runs: Path, name: str, monkeypatch: p
     with pytest.raises(UsageError) as refusal:
         resolve_student(name, runs=Path("runs"))
     assert str(refusal.value) == (
-        f"`student` is {name!r}; it must be a student's file, a run's folder, or the name of a run in runs."
+        f"`student` is {name!r}; it must be a student's file, a run's folder, the name of a run in runs, or aml:NAME "
+        "as released."
     )
 
 
@@ -135,19 +136,6 @@ def test_the_demo_is_said_to_be_made_first(tmp_path: Path) -> None:
         resolve_student("demo", runs=tmp_path)
     assert str(refusal.value) == (
         f"`student` is 'demo', but there is no {tmp_path}/demo/{STUDENT_FILE}; `aml-edge demo` makes it."
-    )
-
-
-@pytest.mark.parametrize(
-    ("resolve", "argument", "name"),
-    [(resolve_student, "student", "aml:efficientnet_b3-reg"), (resolve_teacher, "teacher", "gem:resnet101")],
-)
-def test_nothing_is_downloaded_unasked(resolve: Callable[[str], object], argument: str, name: str) -> None:
-    with pytest.raises(UsageError) as refusal:
-        resolve(name)
-    assert str(refusal.value) == (
-        f"`{argument}` is {name!r}, a released {argument}; nothing is downloaded unasked: download its file yourself "
-        f"and give the file's path as `{argument}`."
     )
 
 
@@ -201,7 +189,7 @@ def test_a_teacher_that_is_nowhere_is_said(name: str) -> None:
     with pytest.raises(UsageError) as refusal:
         resolve_teacher(name)
     assert str(refusal.value) == (
-        f"`teacher` is {name!r}; it must be a published teacher's file (.pth), or one of "
+        f"`teacher` is {name!r}; it must be a teacher's file, gem:NAME as released, or one of "
         "imagenet:efficientnet_lite0, imagenet:efficientnet_lite2."
     )
 
