@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from aml_edge.datasets.training_images import ImageLabels
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
-from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.processes import Processes
+from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
 DIMENSION = 16
 SIDE = 64
@@ -52,11 +54,31 @@ def pixels(pictures: tuple[Path, ...]) -> list[npt.NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def training_set(pictures: tuple[Path, ...], pixels: list[npt.NDArray[np.uint8]]) -> TrainingSet:
-    """The pictures with embeddings that are a fixed positive mixture of their mean colours."""
+    """The pictures with embeddings that are a fixed positive mixture of their mean colours; no labels."""
     mixture = np.random.default_rng(1).uniform(size=(3, DIMENSION))
     rows = np.stack([image.mean(axis=(0, 1)) for image in pixels]) @ mixture
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return TrainingSet(tuple(ImageItem(path) for path in pictures), rows.astype(np.float32), SPACE)
+    teacher = TeacherEmbeddings(rows.astype(np.float32), SPACE)
+    return TrainingSet(tuple(ImageItem(path) for path in pictures), teacher=teacher)
+
+
+@pytest.fixture(scope="session")
+def labelled_set(training_set: TrainingSet) -> TrainingSet:
+    """The same in four clusters of three, with eight pairs that match."""
+    labels = ImageLabels(
+        clusters=(5, 5, 5, 2, 2, 2, 9, 9, 9, 0, 0, 0),
+        query_rows=(0, 1, 3, 5, 6, 8, 9, 11),
+        positive_rows=(1, 2, 4, 3, 7, 6, 10, 9),
+    )
+    return TrainingSet(training_set.items, labels, training_set.teacher)
+
+
+@pytest.fixture(scope="session")
+def processes() -> Processes:
+    """One process, on the CPU."""
+    from accelerate import Accelerator
+
+    return Processes(Accelerator(cpu=True))
 
 
 @pytest.fixture(scope="session")

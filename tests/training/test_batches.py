@@ -15,7 +15,7 @@ from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.training.batches import Batch, forward_by_shape, load_batches
+from aml_edge.training.batches import Group, forward_by_shape, load_groups
 from aml_edge.training.training_set import TrainingSet
 
 Images = list[npt.NDArray[np.uint8]]
@@ -28,21 +28,21 @@ def tensors(pixels: Images) -> list[Tensor]:
 
 
 def test_gives_the_rows_asked_for_in_their_order(training_set: TrainingSet, pixels: Images) -> None:
-    rows = [7, 0, 3, 11, 2]
-    batches = list(load_batches(training_set.items, rows, Preprocessing(64), 2))
-    assert [batch.rows for batch in batches] == [(7, 0), (3, 11), (2,)]
-    for batch in batches:
-        for row, image in zip(batch.rows, batch.inputs, strict=True):
+    groups = [[7, 0], [3, 11, 3], [], [2]]  # an image may be asked for again, and a group may be empty
+    given = list(load_groups(training_set.items, groups, Preprocessing(64)))
+    assert [len(group) for group in given] == [2, 3, 0, 1]
+    for rows, group in zip(groups, given, strict=True):
+        for row, image in zip(rows, group, strict=True):
             np.testing.assert_array_equal(image.numpy(), pixels[row])
 
 
 def test_images_are_fitted(training_set: TrainingSet) -> None:
-    (batch,) = load_batches(training_set.items, [0, 1], Preprocessing(32), 2)
-    assert [tuple(image.shape) for image in batch.inputs] == [(32, 24, 3), (24, 32, 3)]
+    (group,) = load_groups(training_set.items, [[0, 1]], Preprocessing(32))
+    assert [tuple(image.shape) for image in group] == [(32, 24, 3), (24, 32, 3)]
 
 
-def test_no_rows_give_no_batch(training_set: TrainingSet) -> None:
-    assert list(load_batches(training_set.items, [], Preprocessing(64), 2)) == []
+def test_no_groups_give_none(training_set: TrainingSet) -> None:
+    assert list(load_groups(training_set.items, [], Preprocessing(64))) == []
 
 
 def test_unreadable_images_are_all_listed(tmp_path: Path, pictures: tuple[Path, ...]) -> None:
@@ -50,10 +50,10 @@ def test_unreadable_images_are_all_listed(tmp_path: Path, pictures: tuple[Path, 
     for path in broken:
         path.write_bytes(b"no image")
     items = [ImageItem(path) for path in (pictures[0], pictures[1], broken[0], pictures[2], broken[1])]
-    given: list[Batch] = []
+    given: list[Group] = []
     with pytest.raises(ImageBatchError, match="2 of 5 images cannot be read") as caught:
-        given.extend(load_batches(items, range(5), Preprocessing(64), 2))
-    assert [batch.rows for batch in given] == [(0, 1)]
+        given.extend(load_groups(items, [[0, 1], [2, 3], [4]], Preprocessing(64)))
+    assert len(given) == 1  # the group before the first of them
     assert [path for path, _ in caught.value.failures] == broken
 
 

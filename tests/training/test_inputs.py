@@ -15,10 +15,12 @@ from aml_edge.networks.student import Student
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SilentProgress
 from aml_edge.training.batches import forward_by_shape
-from aml_edge.training.inputs import KeptInputs, PixelInputs, TrainingInputs, training_inputs
-from aml_edge.training.loop import training_steps
+from aml_edge.training.inputs import InputOptions, KeptInputs, PixelInputs, TrainingInputs, training_inputs
+from aml_edge.training.loop import Training
 from aml_edge.training.optimisation import freeze_stages
+from aml_edge.training.processes import Processes
 from aml_edge.training.settings import TrainingSettings
+from aml_edge.training.split import Split
 from aml_edge.training.training_set import TrainingSet
 
 NATIVE = Preprocessing(64)
@@ -29,14 +31,13 @@ FROZEN = 4
 
 def inputs_of(student: Student, training_set: TrainingSet, most_bytes: int = 2**30) -> TrainingInputs:
     freeze_stages(student.backbone, FROZEN)
-    return training_inputs(
-        student, training_set, NATIVE, frozen_stages=FROZEN, progress=SilentProgress(), most_bytes=most_bytes
-    )
+    options = InputOptions(FROZEN, most_bytes=most_bytes)
+    return training_inputs(student, training_set, NATIVE, options, progress=SilentProgress())
 
 
 def feature_maps(inputs: TrainingInputs, rows: list[int]) -> list[Tensor]:
     with torch.no_grad():
-        return [one for batch in inputs.batches(rows, 2) for one in forward_by_shape(inputs.trunk, batch.inputs)]
+        return [one for group in inputs.groups([rows]) for one in forward_by_shape(inputs.trunk, group)]
 
 
 def test_kept_inputs_lead_to_the_feature_maps_of_the_pixels(
@@ -45,24 +46,26 @@ def test_kept_inputs_lead_to_the_feature_maps_of_the_pixels(
     student, rows = new_student(), [7, 0, 3, 11, 2]
     kept = inputs_of(student, training_set)
     assert isinstance(kept, KeptInputs)
-    assert [batch.rows for batch in kept.batches(rows, 2)] == [(7, 0), (3, 11), (2,)]
+    assert [len(group) for group in kept.groups([[7, 0], [], [3]])] == [2, 0, 1]
     expected = feature_maps(PixelInputs(student, training_set, NATIVE), rows)
     for ours, theirs in zip(feature_maps(kept, rows), expected, strict=True):
         assert (ours - theirs).abs().max() < SINGLE_PRECISION * theirs.abs().max()
 
 
 def test_training_on_kept_inputs_loses_as_training_on_pixels_does(
-    new_student: Callable[[], Student], training_set: TrainingSet
+    new_student: Callable[[], Student], training_set: TrainingSet, processes: Processes
 ) -> None:
     settings = TrainingSettings(epochs=2, batch_size=5, image_side_px=64, frozen_stages=FROZEN, learning_rate=1e-4)
     losses = []
     for make in (inputs_of, lambda student, data: PixelInputs(student, data, NATIVE)):
         student = new_student()
         freeze_stages(student.backbone, FROZEN)
-        inputs = make(student, training_set)
-        losses.append(
-            [record.loss for record in training_steps(student, inputs, training_set.teacher_embeddings, settings)]
-        )
+        split = Split(student, make(student, training_set), training_set, settings, processes)
+        training = Training(student, split, settings, processes)
+        losses.append([])
+        while not training.is_done:
+            losses[-1].extend(record.loss for record in training.steps_of_epoch())
+            training.end_epoch()
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # Adam's steps are as long where a gradient is rounding
     assert losses[0][-1] < losses[0][0]
 
@@ -77,7 +80,7 @@ def test_too_much_is_not_kept(new_student: Callable[[], Student], training_set: 
 
 
 def test_pixels_where_nothing_is_frozen(new_student: Callable[[], Student], training_set: TrainingSet) -> None:
-    inputs = training_inputs(new_student(), training_set, NATIVE, frozen_stages=0, progress=SilentProgress())
+    inputs = training_inputs(new_student(), training_set, NATIVE, InputOptions(0), progress=SilentProgress())
     assert isinstance(inputs, PixelInputs)
 
 
@@ -87,4 +90,4 @@ def test_unreadable_images_are_all_listed(
     (tmp_path / "torn.png").write_bytes(b"no image")
     items = (*training_set.items[:-1], ImageItem(tmp_path / "torn.png"))
     with pytest.raises(ImageBatchError, match="1 of 12 images cannot be read"):
-        inputs_of(new_student(), TrainingSet(items, training_set.teacher_embeddings, training_set.space))
+        inputs_of(new_student(), TrainingSet(items))
