@@ -130,11 +130,16 @@ class TrainingSettings:
                 raise UsageError(f"`{name}` is {value}; it must be {rule}.")
         for name, given, others, why in _COMBINATIONS:
             if given(self) and getattr(self, name) not in others:
-                raise UsageError(f"`{name}` is '{getattr(self, name)}'; it must be '{others[0]}' {why}.")
+                raise UsageError(f"`{name}` is {_shown(getattr(self, name))}; it must be {_shown(others[0])} {why}.")
 
     def to_json(self) -> dict[str, object]:
         """Returns the settings as JSON values."""
         return asdict(self)
+
+
+def _shown(value: object) -> str:
+    """Returns a value as a recipe has it."""
+    return str(value).lower() if isinstance(value, bool) else f"'{value}'"
 
 
 def _positive(value: float) -> bool:
