@@ -16,5 +16,8 @@ def freeze_batch_norm(network: nn.Module, *, only_without_gradient: bool = False
         only_without_gradient: leave out those whose scale is learned.
     """
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and not (only_without_gradient and module.weight.requires_grad):
+        if not isinstance(module, _BatchNorm):
+            continue
+        learns = module.affine and module.weight.requires_grad
+        if not (only_without_gradient and learns):
             module.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +92,29 @@ def test_a_field_without_a_default_is_a_required_option() -> None:
     assert "[required]" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
     assert CliRunner().invoke(app, ["--kind", "a"]).exit_code == 0
     assert arrived == [Target("a")]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """A group with a list, which is made anew each time."""
+
+    assignments: Annotated[list[str], typer.Option("--set")] = field(default_factory=list)
+    loud: Annotated[bool, typer.Option("--loud")] = False
+
+
+def test_a_list_has_a_default_of_its_own_and_may_be_given_many_times() -> None:
+    app = typer.Typer()
+    arrived: list[Changes] = []
+
+    @app.command()
+    @with_option_groups
+    def write(*, changes: Changes) -> None:
+        arrived.append(changes)
+
+    for arguments in ([], ["--set", "a=1", "--loud", "--set", "b=2"], []):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert arrived == [Changes(), Changes(["a=1", "b=2"], loud=True), Changes()]
+    assert "[required]" not in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
 
 
 @pytest.mark.parametrize("arguments", [("--cosine", "2"), ("--side", "large")])

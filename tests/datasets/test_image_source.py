@@ -24,11 +24,28 @@ def test_a_revisited_data_set_stands_for_its_database(write_revisited: Write, re
     assert image_source(root) == ImageSource(root, ImageSourceKind.REVISITED, ids, items)
 
 
-def test_an_sfm_data_set_stands_for_its_training_images(write_sfm: Write, sfm_record: Record) -> None:
+def test_an_sfm_data_set_stands_for_the_images_of_both_splits(write_sfm: Write, sfm_record: Record) -> None:
     root = write_sfm(sfm_record)
-    ids = tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
+    training = tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
+    validation = ("ims/aa/aa/aa/" + "a" * 32, "ims/bb/bb/bb/" + "b" * 32)
+    ids = training + validation
     items = tuple(ImageItem(root / one) for one in ids)
     assert image_source(root) == ImageSource(root, ImageSourceKind.SFM, ids, items)
+
+
+def test_an_image_of_both_splits_is_taken_once(write_sfm: Write, sfm_record: Record) -> None:
+    sfm_record["val"]["cids"][1] = sfm_record["train"]["cids"][4]
+    source = image_source(write_sfm(sfm_record))
+    assert source.ids[:6] == tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
+    assert source.ids[6:] == ("ims/aa/aa/aa/" + "a" * 32,)
+    assert [item.path for item in source.items] == [source.root / one for one in source.ids]
+
+
+def test_an_sfm_data_set_without_validation_stands_for_its_training_images(
+    write_sfm: Write, sfm_record: Record
+) -> None:
+    source = image_source(write_sfm({"train": sfm_record["train"]}))
+    assert source.ids == tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
 
 
 def test_another_folder_stands_for_every_image_below_it(write_revisited: Write, revisited_record: Record) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aml_edge.datasets.sfm import SfmDataset, load_sfm, read_sfm
+from aml_edge.datasets.sfm import SfmDataset, has_split, load_sfm, read_sfm
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import load_pixels
@@ -87,6 +87,22 @@ def test_a_split_that_is_not_there_is_refused(write_sfm: Write, sfm_record: Reco
     with pytest.raises(DatasetError) as caught:
         load_sfm(root, "test")
     assert str(caught.value) == f"{root / 'toy-SfM.pkl'} has no split 'test'; it has: train, val."
+
+
+def test_says_which_splits_there_are(write_sfm: Write, sfm_record: Record) -> None:
+    root = write_sfm(sfm_record)
+    assert [has_split(root, split) for split in ("train", "val", "test")] == [True, True, False]
+
+
+def test_what_holds_no_splits_has_none(write_sfm: Write, sfm_record: Record, tmp_path: Path) -> None:
+    root = write_sfm(sfm_record)
+    (root / "toy-SfM.pkl").write_bytes(pickle.dumps(["train", "val"]))
+    assert not has_split(root, "train")
+    (root / "toy-SfM.pkl").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"toy-SfM\.pkl cannot be read as a pickle"):
+        has_split(root, "train")
+    with pytest.raises(DatasetError, match=r"does not hold ims/ and one NAME\.pkl"):
+        has_split(tmp_path, "train")
 
 
 @pytest.mark.parametrize(

@@ -42,3 +42,17 @@ def test_training_mode_undoes_it() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3))
     freeze_batch_norm(network)
     assert all(module.training for module in network.train().modules())
+
+
+def test_those_that_learn_can_be_left_out() -> None:
+    frozen, plain, learning = nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3)
+    frozen.requires_grad_(False)
+    network = nn.Sequential(frozen, plain, learning).train()
+    freeze_batch_norm(network, only_without_gradient=True)
+    assert [module.training for module in network] == [False, False, True]
+    network(torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 9 + 4)
+    for norm in (frozen, plain):
+        assert norm.running_mean is not None and norm.running_mean.tolist() == [0.0] * 3
+    assert learning.running_mean is not None and learning.running_mean.abs().min() > 0
+    freeze_batch_norm(network)
+    assert not learning.training

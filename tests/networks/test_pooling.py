@@ -52,6 +52,23 @@ def test_the_place_of_a_value_does_not_matter(features: torch.Tensor) -> None:
     torch.testing.assert_close(gem(features.flip(2, 3), 3.0), gem(features, 3.0))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened_before_the_power(features: torch.Tensor, kind: torch.dtype) -> None:
+    half = (100 * features).to(kind)  # in float16 the cube of 300 is infinite
+    pooled = gem(half, 3.0)
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled, gem(half.double(), 3.0).float(), rtol=SINGLE_PRECISION, atol=0)
+    floor = gem(torch.zeros(1, 1, 2, 2, dtype=kind), 3.0)
+    assert floor.item() == pytest.approx(1e-6)  # 1e-18 is 0 in float16
+
+
+def test_other_precisions_stay(features: torch.Tensor) -> None:
+    assert [gem(features.to(kind), 3.0).dtype for kind in (torch.float32, torch.float64)] == [
+        torch.float32,
+        torch.float64,
+    ]
+
+
 def test_the_power_starts_at_three_and_learns(features: torch.Tensor) -> None:
     pool = GeM()
     assert dict(pool.named_parameters()).keys() == {"p"}

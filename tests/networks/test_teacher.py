@@ -45,6 +45,30 @@ def test_is_what_was_published(local_whitening: bool, whitening_dimension: int |
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("local_whitening", [False, True])
+@pytest.mark.parametrize("whitening_dimension", [None, 8])
+def test_the_head_is_what_follows_the_trunk(local_whitening: bool, whitening_dimension: int | None) -> None:
+    teacher = Teacher(TeacherSpec("mobilenetv2_035", local_whitening, whitening_dimension)).eval()
+    feature_map = torch.rand(2, 1280, 2, 3, generator=torch.Generator().manual_seed(0))
+    teacher.backbone = _Given(feature_map)  # type: ignore[assignment]
+    with torch.inference_mode():
+        embeddings = teacher.head(feature_map)
+        assert torch.equal(embeddings, teacher(torch.zeros(2, 3, 64, 96)))
+    assert embeddings.shape == (2, teacher.dimension)
+    np.testing.assert_allclose(embeddings.norm(dim=1), 1, atol=1e-4)  # but for the published eps
+
+
+class _Given(nn.Module):
+    """A trunk that gives this feature map of whatever it gets."""
+
+    def __init__(self, feature_map: torch.Tensor) -> None:
+        super().__init__()
+        self.feature_map = feature_map
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.feature_map
+
+
 def test_the_seed_decides_all_weights() -> None:
     spec = TeacherSpec("mobilenetv2_035", whitening_dimension=8)
     states = [Teacher(spec, seed=seed).state_dict() for seed in (0, 0, 1)]
