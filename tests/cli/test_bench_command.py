@@ -317,7 +317,8 @@ def raised(*arguments: object) -> AmlEdgeError:
         (("a.onnx", "--runtime", "litert"), "`runtime` is litert, which runs none of the files; name another."),
         (
             ("--student", "nobody"),
-            "`student` is 'nobody'; it must be a student's file, a run's folder, or the name of a run in runs.",
+            "`student` is 'nobody'; it must be a student's file, a run's folder, the name of a run in runs, or "
+            "aml:NAME as released.",
         ),
         (
             ("a.onnx", "--threads", "100000"),

@@ -195,7 +195,8 @@ def test_an_image_that_cannot_be_read_is_named(
         (
             ("--student", "nope"),
             2,
-            "`student` is 'nope'; it must be a student's file, a run's folder, or the name of a run in runs.",
+            "`student` is 'nope'; it must be a student's file, a run's folder, the name of a run in runs, or "
+            "aml:NAME as released.",
         ),
     ],
 )
