@@ -20,7 +20,7 @@ from aml_edge.space import EmbeddingSpace
 
 if TYPE_CHECKING:
     from aml_edge.networks.whitening_file import WhiteningCheckpoint
-    from aml_edge.progress import Progress
+    from aml_edge.progress import SayingProgress
     from aml_edge.whitening_building import NetworkRows, WhiteningImages
 
 _REGULARISED = (
@@ -50,7 +50,7 @@ class NetworkOptions:
         Path | None, typer.Option(help="The teacher's index of the images, for a whitening of the teacher.")
     ] = None
     student: Annotated[
-        str | None, typer.Option(help="A checkpoint, run or name, for a whitening of the student's own.")
+        str | None, typer.Option(help="A checkpoint, a run, or aml:NAME for a released one: its own whitening.")
     ] = None
     image_size: Annotated[int | None, typer.Option(help="Longest side that the student sees, px; its own.")] = None
     scales: Annotated[
@@ -112,7 +112,7 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"`out` is {out}, which is there already; name another file, or pass --overwrite.")
 
 
-def _embedded(network: NetworkOptions, images: WhiteningImages, progress: Progress) -> NetworkRows:
+def _embedded(network: NetworkOptions, images: WhiteningImages, progress: SayingProgress) -> NetworkRows:
     from aml_edge.index import open_index
     from aml_edge.networks.released import resolve_student
     from aml_edge.querying import sized
@@ -128,7 +128,7 @@ def _embedded(network: NetworkOptions, images: WhiteningImages, progress: Progre
                 "leave them out, or build the index with them."
             )
         return rows_of_index(open_index(network.index), images.ids)
-    student = resolve_student(network.student)
+    student = resolve_student(network.student, progress=progress)
     shares = scales_of("1" if network.scales is None else network.scales)
     preprocessing = sized(student.preprocessing, network.image_size)
     with closing(student_embedder(student, preprocessing, scales=shares)) as embedder:
