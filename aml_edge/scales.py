@@ -19,7 +19,6 @@ PUBLISHED_SCALES: Scales = (1.0, 1 / 2**0.5, 1 / 2)
 PUBLISHED_NAME = "published"
 LARGEST_SCALE = 4.0
 """An image of 1024 px would become one of 4096 px, and take sixteen times as long."""
-TABLE_DIGITS = 2
 
 
 def require_scales(scales: Sequence[float]) -> Scales:
@@ -47,9 +46,9 @@ def scales_from_json(value: object) -> Scales:
     return require_scales(value)
 
 
-def describe_scales(scales: Scales, digits: int = 4) -> str:
+def describe_scales(scales: Scales) -> str:
     """Returns the scales as text, e.g. ``"1, 0.7071, 0.5"``."""
-    return ", ".join(f"{scale:.{digits}g}" for scale in scales)
+    return ", ".join(f"{scale:.4g}" for scale in scales)
 
 
 def _unusable(given: object) -> UsageError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from aml_edge.scales import SINGLE_SCALE, TABLE_DIGITS, describe_scales
+from aml_edge.scales import SINGLE_SCALE, Scales
 
 if TYPE_CHECKING:
     from aml_edge.bootstrap import Interval
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
     from aml_edge.ranking import SettingReport
 
 NOTE = "mAP and mP in %, [95 % bootstrap over N queries]"
-LEFT = ("scales", "whitening", "setting")
+LEFT = {"scales", "whitened\nby", "setting"}
 SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
 def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns every number of the rows, a line for each setting.
 
-    Where a row has other scales than 1, or a whitening, two columns say which; names take two lines then, so that the
-    table still fits 80 columns.
+    Where a row has other scales than 1, or a whitening, two columns say which; names take two lines then and columns
+    stand closer, so that the table still fits 80 columns.
     """
-    numbers = ("setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10")
     plain = all(_is_plain(row) for row in rows)
-    table = _table(
-        NOTE, *(("queries → database",) if plain else ("queries\n→ database", "scales", "whitening")), *numbers
-    )
+    first = ["queries → database"] if plain else ["queries\n→ database", "\nscales", "whitened\nby"]
+    others = ["setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10"]
+    table = _table(NOTE, *first, *(others if plain else [f"\n{name}" for name in others]), gap=2 if plain else 1)
     for row in rows:
         heads = [(row.name,), ("",), ("",)] if plain else _heads(row)
         for head, (name, setting, interval) in zip(heads, row.settings, strict=True):
@@ -62,7 +61,7 @@ def _is_plain(row: RetrievalRow) -> bool:
 
 def _heads(row: RetrievalRow) -> list[tuple[str, str, str]]:
     """Returns what stands before each setting: the database's scales below the queries' where they are others."""
-    asked, stored = (describe_scales(scales, TABLE_DIGITS) for scales in (row.query_scales, row.database_scales))
+    asked, stored = (_short(scales) for scales in (row.query_scales, row.database_scales))
     mixed = row.query_scales != row.database_scales
     return [
         (row.queries, asked, row.whitening or "–"),
@@ -71,13 +70,18 @@ def _heads(row: RetrievalRow) -> list[tuple[str, str, str]]:
     ]
 
 
-def _table(note: str, first: str, *others: str) -> Table:
+def _short(scales: Scales) -> str:
+    """Returns the scales in as few characters as tell them apart, e.g. ``"1,.71,.5"``."""
+    return ",".join(f"{scale:.2g}".removeprefix("0") for scale in scales)
+
+
+def _table(note: str, first: str, *others: str, gap: int = 2) -> Table:
     """Returns a table that fits 80 columns; where it does not, values go on below, and none is cut."""
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, gap - 1, 0, 0),
         caption=note,
         caption_justify="left",
         caption_style="dim",
@@ -85,7 +89,7 @@ def _table(note: str, first: str, *others: str) -> Table:
     )
     table.add_column(first, overflow="fold")
     for column in others:
-        table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold")
+        table.add_column(column, justify="left" if column.strip() in LEFT else "right", overflow="fold")
     return table
 
 

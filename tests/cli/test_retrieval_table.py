@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -22,9 +23,11 @@ ROW = RetrievalRow(
     "student", "teacher", RetrievalReport(EASY, MEDIUM, HARD), Interval(0.25, 0.75), Interval(0.3333, 0.3333), None
 )
 PERFECT = SettingReport(1.0, (1.0,) * 1000, 1.0, 1.0, 1.0)
-WIDEST = RetrievalRow(
-    "untrained", "teacher", RetrievalReport(PERFECT, PERFECT, PERFECT), *[Interval(1.0, 1.0) for _ in range(3)]
-)
+CERTAIN = Interval(1.0, 1.0)
+WIDEST = RetrievalRow("untrained", "teacher", RetrievalReport(PERFECT, PERFECT, PERFECT), CERTAIN, CERTAIN, CERTAIN)
+SEVERAL = (1.0, 1 / math.sqrt(2), 0.5)
+WHITENED = replace(WIDEST, query_scales=SEVERAL, database_scales=SEVERAL, whitening="teacher")
+MIXED = replace(ROW, database_scales=SEVERAL, whitening="student")
 
 
 def lines(table: Table, width: int) -> list[str]:
@@ -60,12 +63,47 @@ def test_the_widest_values_fit_a_terminal(width: int) -> None:
     assert table[2].split()[4:] == ["1000", "100.0", "[100.0,", "100.0]", "100.0", "100.0", "100.0"]
 
 
+def test_scales_and_whitening_have_columns_where_a_row_has_them() -> None:
+    """Scales that differ stand one below the other, as the two names do."""
+    first, header, rule, *table, note = lines(retrieval_table([ROW, WHITENED, MIXED]), 90)
+    assert first.split() == ["queries", "whitened"]
+    assert header.split()[:5] == ["→", "database", "scales", "by", "setting"]
+    assert set(rule) == {"─"}
+    rows = [line.split() for line in table if line]
+    assert rows[0][:5] == ["student", "1", "–", "easy", "2"]
+    assert rows[1][:4] == ["→", "teacher", "medium", "1"]
+    assert rows[2][:2] == ["hard", "0"]
+    assert rows[3][:5] == ["untrained", "1,.71,.5", "teacher", "easy", "1000"]
+    assert rows[4][:4] == ["→", "teacher", "medium", "1000"]
+    assert rows[6][:4] == ["student", "1", "student", "easy"]
+    assert rows[7][:5] == ["→", "teacher", "→", "1,.71,.5", "medium"]
+    assert rows[8][0] == "hard"
+    assert note == NOTE
+
+
+@pytest.mark.parametrize(
+    "row", [WHITENED, replace(ROW, whitening="teacher"), replace(ROW, query_scales=(0.5,), database_scales=(0.5,))]
+)
+def test_one_row_that_is_not_plain_is_enough(row: RetrievalRow) -> None:
+    assert "whitened" in lines(retrieval_table([ROW, row]), 80)[0]
+    assert "whitened" not in "".join(lines(retrieval_table([ROW, ROW]), 80))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_widest_values_fit_beside_scales_and_whitening(width: int) -> None:
+    table = lines(retrieval_table([WHITENED]), width)
+    assert max(map(len, table)) <= 80
+    assert len(table) == 7
+    assert table[3].split()[4:] == ["1000", "100.0", "[100.0,", "100.0]", "100.0", "100.0", "100.0"]
+
+
 @pytest.mark.parametrize("make", [retrieval_table, summary_table])
+@pytest.mark.parametrize("row", [WIDEST, WHITENED])
 @pytest.mark.parametrize("width", [40, 60])
-def test_a_narrow_terminal_breaks_values_and_loses_none(make: object, width: int) -> None:
+def test_a_narrow_terminal_breaks_values_and_loses_none(make: object, row: RetrievalRow, width: int) -> None:
     assert callable(make)
-    narrow = "".join(lines(make([WIDEST]), width))
-    wide = "".join(lines(make([WIDEST]), 200))
+    narrow = "".join(lines(make([row]), width))
+    wide = "".join(lines(make([row]), 200))
     assert "…" not in narrow
     assert narrow.count("100.0") <= wide.count("100.0")
     for character in "0123456789[]→":
