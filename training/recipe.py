@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,7 @@ DEFAULT_RECIPE = "synthetic-reg"
 ABOUT, PUBLISHED, OURS = "about", "published", "ours"
 LOSS_OPTIONS = "loss_options"
 LARGEST_BYTES = 2**16
+LONGEST_SHOWN = 80
 _TYPES = {name: kind for name, kind in get_type_hints(TrainingSettings).items() if name != LOSS_OPTIONS}
 
 
@@ -71,12 +72,12 @@ def read_recipe(name: str) -> Recipe:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`aml-edge train --list` shows them."
         raise UsageError(f"`recipe` is {name!r}; it must be a recipe's name or a TOML file: {hint}")
-    content = path.read_bytes()
-    if len(content) > LARGEST_BYTES:
-        raise UsageError(f"`recipe` is {name!r}, of {len(content)} bytes; a recipe has at most {LARGEST_BYTES}.")
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise UsageError(f"`recipe` is {name!r}, of {size} bytes; a recipe has at most {LARGEST_BYTES}.")
     try:
-        tables = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        tables = tomllib.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError) as problem:  # no UTF-8, no TOML, or a number of too many digits
         raise UsageError(f"`recipe` is {name!r}, which is no TOML: {problem}; correct it.") from None
     return _recipe(path.stem, tables, where=f"recipe {name!r}")
 
@@ -159,10 +160,12 @@ def _settings(values: Mapping[str, object], where: str) -> TrainingSettings:
     for name, value in values.items():
         if not name.startswith(prefix):
             plain[name] = _converted(name, value, where)
-        elif isinstance(value, float | int | str) and not isinstance(value, bool):
-            options[name.removeprefix(prefix)] = value
+        elif isinstance(value, bool) or not isinstance(value, float | int | str):
+            raise UsageError(f"{where}: `{name}` is {_shown(value)}; it must be a number or a word.")
+        elif not isinstance(value, str) and not abs(value) <= LARGEST:
+            raise UsageError(f"{where}: `{name}` is {_shown(value)}; it must be finite, and no such large number.")
         else:
-            raise UsageError(f"{where}: `{name}` is {value!r}; it must be a number or a word.")
+            options[name.removeprefix(prefix)] = value
     return TrainingSettings(**plain, loss_options=options)  # type: ignore[arg-type]  # _converted checked each type
 
 
@@ -174,11 +177,13 @@ def _converted(name: str, value: object, where: str) -> object:
             return kind(value)
         except ValueError:
             allowed = ", ".join(repr(str(one.value)) for one in kind)
-            raise UsageError(f"{where}: `{name}` is {value!r}; it must be one of {allowed}.") from None
+            raise UsageError(f"{where}: `{name}` is {_shown(value)}; it must be one of {allowed}.") from None
     if kind is float and type(value) is int and abs(value) <= LARGEST:
         return float(value)
     if type(value) is not kind:
-        raise UsageError(f"{where}: `{name}` is {value!r}; it must be {_KINDS[kind]}.")
+        raise UsageError(f"{where}: `{name}` is {_shown(value)}; it must be {_KINDS[kind]}.")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UsageError(f"{where}: `{name}` is {_shown(value)}; it must be {_KINDS[kind]}, and no such large one.")
     return value
 
 
@@ -188,17 +193,29 @@ _KINDS: dict[object, str] = {int: "a whole number", float: "a number", str: "a w
 def _require_known(name: str, where: str) -> None:
     if name in _TYPES or name.startswith(f"{LOSS_OPTIONS}."):
         return
-    near = difflib.get_close_matches(name, [*_TYPES, LOSS_OPTIONS], n=1, cutoff=0.5)
+    if name == LOSS_OPTIONS:
+        raise UsageError(f"{where} has `{name}` as one value; it is a table: write {name}.NAME = VALUE.")
+    near = difflib.get_close_matches(name, [*_TYPES, f"{LOSS_OPTIONS}.NAME"], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_TYPES)} and {LOSS_OPTIONS}.NAME."
-    raise UsageError(f"{where} has the key `{name}`, which is none of a recipe's: {hint}")
+    raise UsageError(f"{where} has the key {_listed([name])}, which is none of a recipe's: {hint}")
 
 
 def _parsed(text: str) -> object:
+    """Returns the value that a text is in TOML; a text that is none is a word."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return values["value"] if len(values) == 1 else text
 
 
-def _listed(names: set[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{repr(name)[1:-1]}`" for name in sorted(names))  # on one line, whatever they hold
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
