@@ -14,6 +14,7 @@ from rich.table import Table
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.errors import UsageError
 from aml_edge.progress import SayingProgress
+from aml_edge.scales import SINGLE_SCALE, Scales, describe_scales
 
 if TYPE_CHECKING:
     from aml_edge.embedder import Embedder
@@ -95,11 +96,21 @@ def _open(
         if student is not None:
             raise UsageError("`artifact` and `student` are both given, but one of them embeds a query; give one.")
         file = read_artifact(artifact)
-        return artifact_queries(file, index, runtime=runtime), f"file {file.path}, {file.manifest.verdict}"
+        who = f"file {file.path}, {file.manifest.verdict}{_scales_said(SINGLE_SCALE, index)}"
+        return artifact_queries(file, index, runtime=runtime), who
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
     checkpoint = resolve_student(student, space=index.space_before_whitening, progress=progress)
-    return student_queries(checkpoint, index), f"student {checkpoint.name} ({checkpoint.weights_sha256[:8]})"
+    who = f"student {checkpoint.name} ({checkpoint.weights_sha256[:8]}){_scales_said(index.scales, index)}"
+    return student_queries(checkpoint, index), who
+
+
+def _scales_said(scales: Scales, index: TeacherIndex) -> str:
+    """Returns what there is to say of the scales of a query and of the index, beyond one each."""
+    if scales == index.scales == SINGLE_SCALE:
+        return ""
+    asked, stored = describe_scales(scales), describe_scales(index.scales)
+    return f", at scale {asked}" if asked == stored else f", at scale {asked}; the index at {stored}"
 
 
 def _table(answer: Answer) -> Table:

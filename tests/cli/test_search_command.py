@@ -15,7 +15,7 @@ from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
-from aml_edge.index_building import build_index
+from aml_edge.index_building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
 from aml_edge.preprocessing import Fit, Preprocessing
@@ -105,6 +105,29 @@ def test_a_student_asks_too_the_newest_run_s_where_none_is_named(
     assert {one["id"] for one in answer["found"]} == {f"{name}.png" for name in COLOURS}
     found = [one["similarity"] for one in answer["found"]]
     assert found == sorted(found, reverse=True)
+
+
+def test_scales_are_said_where_there_is_more_than_one_each(
+    command_line: CommandLine,
+    query: Path,
+    toy_file: Path,
+    toy_student: StudentCheckpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A student asks as the index was made; a file has one scale."""
+    monkeypatch.chdir(tmp_path)
+    save_student(toy_student, Path("runs") / "first")
+    Path("colours").mkdir()
+    Image.new("RGB", (30, 40), (9, 9, 99)).save("colours/blue.png")
+    embedder = MeanEmbedder(SPACE, Preprocessing(40, Fit.SQUASH))
+    build_index(embedder, image_source(Path("colours")), Path("ix"), IndexOptions(scales=(1.0, 0.5)))
+    by_student = command_line("search", query, "--index", "ix", "--student", "first")
+    assert by_student.out.splitlines()[0] == (
+        f"queries by student toy ({toy_student.weights_sha256[:8]}), at scale 1, 0.5"
+    )
+    by_file = command_line("search", query, "--index", "ix", "--artifact", toy_file)
+    assert by_file.out.splitlines()[0] == f"queries by file {toy_file}, not run, at scale 1; the index at 1, 0.5"
 
 
 def test_a_published_student_is_taken_to_be_of_the_index_s_teacher(
