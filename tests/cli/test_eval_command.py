@@ -10,19 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import load_revisited
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import Embeddings, FakeEmbedder
-from aml_edge.index_building import build_index
+from aml_edge.index_building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student
+from aml_edge.networks.foreign import read_published_whitening
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Box
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.ranking import evaluate_revisited
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
+from aml_edge.scales import PUBLISHED_SCALES, SINGLE_SCALE
 from aml_edge.space import EmbeddingSpace
 
 CommandLine = Callable[..., Any]
@@ -153,6 +158,203 @@ def test_a_size_is_the_student_s(
     )
     assert usual == same
     assert usual != smaller
+
+
+@pytest.fixture(scope="module")
+def plain_indexes(
+    synthetic: SyntheticReport, tiny_teacher: TeacherCheckpoint, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """At one scale and at three, without whitening."""
+    folder, paths = tmp_path_factory.mktemp("indexes"), []
+    for name, scales in (("single", SINGLE_SCALE), ("several", PUBLISHED_SCALES)):
+        embedder = teacher_embedder(tiny_teacher, Preprocessing(48), scales=scales)
+        options = IndexOptions(scales=scales)
+        paths.append(build_index(embedder, image_source(synthetic.test_root), folder / name, options).path)
+    return paths[0], paths[1]
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, tiny_teacher: TeacherCheckpoint, student_of_tiny: StudentCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A working folder with a run and two whitenings; a teacher that answers to "tiny" and has a whitening too."""
+    generator = torch.Generator().manual_seed(0)
+    for name in ("teacher.pth", "student.pth"):
+        torch.save(
+            {"m": torch.rand(1280, 1, generator=generator), "P": torch.randn(8, 1280, generator=generator)},
+            tmp_path / name,
+        )
+    came = Whitening(torch.rand(1280, generator=generator), torch.randn(8, 1280, generator=generator))
+    teachers = {"tiny": replace(tiny_teacher, whitenings={"sfm/ss": came, "sfm/ms": came})}
+    monkeypatch.setattr(released, "resolve_teacher", lambda name, **_: teachers[name])
+    save_student(student_of_tiny, tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def student_of_tiny(tiny_teacher: TeacherCheckpoint) -> StudentCheckpoint:
+    network = Student(StudentSpec("mobilenetv2_035", 1280), seed=5).eval()
+    return StudentCheckpoint(network, "mine", tiny_teacher.space(), Preprocessing(48), trained=True)
+
+
+def test_single_and_multi_scale_without_and_with_whitening_in_one_table(
+    command_line: CommandLine, synthetic: SyntheticReport, plain_indexes: tuple[Path, Path], place: Path
+) -> None:
+    single, several = plain_indexes
+    asking = ("--teacher", "tiny", "--student", "mine", "--json", "report.json")
+    layers = ("--whitening", "teacher.pth", "--student-whitening", "student.pth")
+    ended = command_line(
+        "eval", "--index", single, "--index", several, "--dataset", synthetic.test_root, *asking, *layers
+    )
+    assert (ended.code, ended.err) == (0, "")
+    report = json.loads((place / "report.json").read_text())
+    shares = [list(SINGLE_SCALE), list(PUBLISHED_SCALES)]
+    assert [
+        (one["path"], one["scales"], one["image_side_px"], one["whitening_sha256"]) for one in report["indexes"]
+    ] == [
+        (str(single), shares[0], 48, None),
+        (str(several), shares[1], 48, None),
+    ]
+    sha256 = {name: read_published_whitening(place / f"{name}.pth").sha256 for name in ("teacher", "student")}
+    assert [
+        (row["queries"], row["database"], row["query_scales"], row["database_scales"], row["whitening"])
+        for row in report["rows"]
+    ] == [
+        (queries, database, scales, scales, whose)
+        for queries, database in (("teacher", "teacher"), ("student", "student"), ("student", "teacher"))
+        for scales in shares
+        for whose in (None, database)
+    ]
+    for row in report["rows"]:
+        assert row["whitening_sha256"] == sha256.get(row["whitening"])
+        for setting in ("easy", "medium", "hard"):
+            interval = row[f"{setting}_interval"]
+            assert interval["low"] <= row["report"][setting]["mean_average_precision"] <= interval["high"]
+    lines = ended.out.splitlines()
+    assert f"index: {single}, 48 px, native fit, scale 1, no whitening" in lines
+    assert f"index: {several}, 48 px, native fit, scales 1, 0.7071, 0.5, no whitening" in lines
+    assert [line.split()[1:3] for line in lines if " easy " in line] == [
+        [scales, whose]
+        for database in ("teacher", "student", "teacher")
+        for scales in ("1", "1,.71,.5")
+        for whose in ("–", database)
+    ]
+
+
+def test_scales_that_are_named_twice_give_rows_for_each(
+    command_line: CommandLine, synthetic: SyntheticReport, plain_indexes: tuple[Path, Path], place: Path
+) -> None:
+    arguments = ("--index", plain_indexes[0], "--dataset", synthetic.test_root, "--student", "mine", "--json", "-")
+    ended = command_line("eval", *arguments, "--scales", "1", "--scales", "1,0.5", "--scales", "1.0")
+    assert ended.code == 0, ended.err
+    assert [
+        (row["database"], row["query_scales"], row["database_scales"]) for row in json.loads(ended.out)["rows"]
+    ] == [
+        ("student", [1.0], [1.0]),
+        ("student", [1.0, 0.5], [1.0, 0.5]),
+        ("teacher", [1.0], [1.0]),
+        ("teacher", [1.0, 0.5], [1.0]),
+    ]
+    assert [line.split()[:4] for line in ended.err.splitlines() if "→ teacher" in line] == [
+        ["→", "teacher", "medium", "2"],
+        ["→", "teacher", "→", "1"],  # the database's own, below those of the queries
+    ]
+
+
+def test_a_whitening_that_came_with_the_teacher_is_named_by_its_training_set(
+    command_line: CommandLine, synthetic: SyntheticReport, plain_indexes: tuple[Path, Path], place: Path
+) -> None:
+    arguments = ("--index", plain_indexes[1], "--dataset", synthetic.test_root, "--teacher", "tiny", "--json", "-")
+    for name in ("sfm", "sfm/ms"):
+        ended = command_line("eval", *arguments, "--whitening", name)
+        assert [row["whitening"] for row in json.loads(ended.out)["rows"]] == [None, "teacher"]
+
+
+def scales_refused(given: str) -> str:
+    return (
+        f"error: `scales` is {given!r}; they must be numbers above 0, at most 4, each once: "
+        "give 1,0.7071,0.5 or published.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        *((("--scales", given), scales_refused(given)) for given in ("0", "-1", "nan", "abc", "", "4.5", "1,1", "1,")),
+        (
+            ("--student-whitening", "nowhere.pth"),
+            "error: `student_whitening` is 'nowhere.pth', which is no file; make one: `aml-edge whitening`.\n",
+        ),
+        (
+            ("--teacher", "tiny", "--student-whitening", "student.pth"),
+            "error: `student_whitening` is 'student.pth', but no student is evaluated; add --student.\n",
+        ),
+        (
+            ("--whitening", "nope"),
+            "error: `whitening` is 'nope'; it must be a whitening's file, or one that came with the teacher: name it "
+            "with --teacher.\n",
+        ),
+        (
+            ("--teacher", "tiny", "--whitening", "nope"),
+            "error: `whitening` is 'nope'; it must be a whitening's file, or one that came with the teacher: sfm/ss, "
+            "sfm/ms.\n",
+        ),
+    ],
+)
+def test_scales_and_whitenings_that_cannot_be_are_one_line(
+    command_line: CommandLine,
+    synthetic: SyntheticReport,
+    plain_indexes: tuple[Path, Path],
+    place: Path,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    ended = command_line("eval", "--index", plain_indexes[0], "--dataset", synthetic.test_root, *options)
+    assert (ended.code, ended.out, ended.err) == (2, "", said)
+
+
+def test_a_file_has_one_scale(
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, toy_file: Path
+) -> None:
+    arguments = ("--index", index, "--dataset", synthetic.test_root, "--artifact", toy_file)
+    ended = command_line("eval", *arguments, "--scales", "published")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: `scales` are given, but a file sees an image at one scale; add --student or --teacher.\n"
+    )
+
+
+def test_a_whitened_index_is_not_whitened_again(
+    command_line: CommandLine, synthetic: SyntheticReport, tiny_teacher: TeacherCheckpoint, place: Path
+) -> None:
+    layer = read_published_whitening(place / "teacher.pth")
+    embedder = teacher_embedder(tiny_teacher, Preprocessing(48), whitening=layer)
+    build_index(embedder, image_source(synthetic.test_root), place / "ix", IndexOptions(layer))
+    arguments = ("--index", "ix", "--dataset", synthetic.test_root, "--student", "mine")
+    ended = command_line("eval", *arguments, "--whitening", "teacher.pth")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: `whitening` is 'teacher.pth', but the index ix is whitened already ({layer.sha256[:8]}); "
+        "leave it out, or give an index that was built without.\n"
+    )
+    said = command_line("eval", *arguments)
+    assert said.code == 0, said.err
+    assert f"index: ix, 48 px, native fit, scale 1, whitening {layer.sha256[:8]}" in said.out.splitlines()
+    assert [line.split()[2] for line in said.out.splitlines() if " easy " in line] == ["–", "teacher"]
+
+
+def test_indexes_that_cannot_be_told_apart_are_refused(
+    command_line: CommandLine, synthetic: SyntheticReport, plain_indexes: tuple[Path, Path], place: Path
+) -> None:
+    single = plain_indexes[0]
+    arguments = ("--index", single, "--index", single, "--dataset", synthetic.test_root)
+    ended = command_line("eval", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: `index` is {single} and {single}, which have the same scales and whitening; "
+        "rows could not be told apart: evaluate them one by one.\n"
+    )
 
 
 def test_an_index_of_another_teacher_is_refused(
