@@ -14,7 +14,7 @@ from aml_edge.download_records import DownloadRecord, read_record, record_of, re
 from aml_edge.errors import DownloadError
 from aml_edge.file_lock import locked
 from aml_edge.files import file_sha256
-from aml_edge.http_opening import AbsentError, BrokenConnectionError, require_http
+from aml_edge.http_opening import AbsentError, BrokenConnectionError
 from aml_edge.http_transfer import Transfer, TransferLimits, megabytes, transfer
 from aml_edge.partial_files import forget_part, part_bytes, part_of
 from aml_edge.progress import SayingProgress, SilentProgress
@@ -70,8 +70,6 @@ def download(
         OSError: it cannot be written.
     """
     progress = progress or SilentProgress()
-    for url in remote.urls:
-        require_http(url)
     if path.exists():
         require_right(remote, path)
         return

@@ -52,8 +52,6 @@ def transfer(url: str, part: Path, limits: TransferLimits, progress: SayingProgr
         OSError: the part cannot be written; its path is in the error.
     """
     state = state_of(part, url)
-    if state is None:
-        forget_part(part)
     there = part_bytes(part)
     if state is not None and state.size_bytes == there > 0:
         return Transfer(resumed=True, proven=True)
@@ -104,7 +102,7 @@ def _start_of_range(response: HTTPResponse, part: Path, state: PartState | None)
 def _require_room(url: str, part: Path, start: int, size: int | None, most_bytes: int) -> None:
     if size is None:
         return
-    _require_length(url, size, most_bytes)
+    _require_length(url, part, size, most_bytes)
     free = shutil.disk_usage(part.parent).free
     if size - start > free:
         raise DownloadError(
@@ -123,7 +121,7 @@ def _append(response: HTTPResponse, part: Path, start: int, limits: TransferLimi
     ):
         task.advance(start // 1000)
         while block := _read(response):
-            _require_length(response.url, done + len(block), limits.most_bytes)
+            _require_length(response.url, part, done + len(block), limits.most_bytes)
             _write(stream, block, part)
             task.advance((done + len(block)) // 1000 - done // 1000)
             done += len(block)
@@ -148,8 +146,9 @@ def _write(stream: FileIO, block: bytes, part: Path) -> None:
         raise
 
 
-def _require_length(url: str, size: int, most_bytes: int) -> None:
+def _require_length(url: str, part: Path, size: int, most_bytes: int) -> None:
     if size > most_bytes:
+        forget_part(part)
         raise DownloadError(
             f"{url} gives {megabytes(size)} or more, but the file is expected to have {megabytes(most_bytes)} at most; "
             "see what is at that address."

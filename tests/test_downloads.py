@@ -173,6 +173,15 @@ def test_another_process_goes_on_where_one_stopped(case: Case, fault: Any) -> No
     assert case.left == {"a.bin", "a.bin.json"}
 
 
+def test_a_part_from_another_address_is_not_gone_on_with(case: Case, fault: Any) -> None:
+    fault({"cut_after": 100_000}, *[{"status": 500}] * 3)
+    case.refusal(SHA256)
+    case.server.files["/b.bin"] = CONTENT
+    case.fetch(SHA256, urls=(f"{case.server.url}/b.bin",))
+    assert case.server.ranges("/b.bin") == [None]
+    assert case.to.read_bytes() == CONTENT
+
+
 def test_a_download_that_was_stopped_at_its_very_end_asks_for_nothing(case: Case, fault: Any) -> None:
     fault({"cut_after": 100_000}, *[{"status": 500}] * 3)
     case.refusal()
@@ -400,12 +409,15 @@ def test_a_web_page_is_not_the_file(case: Case, fault: Any) -> None:
     assert case.left == set()
 
 
-@pytest.mark.parametrize("length", [None, "absent"], ids=["said", "found"])
-def test_a_file_that_is_too_long_is_refused(case: Case, fault: Any, length: str | None) -> None:
+@pytest.mark.parametrize(("length", "gives"), [(None, 0.3), ("absent", 0.1)], ids=["said", "found"])
+def test_a_file_that_is_too_long_is_refused(case: Case, fault: Any, length: str | None, gives: float) -> None:
+    """At once where the server says its length, else when the limit is passed; nothing of it is kept."""
     fault({"length": length})
-    said = case.refusal(SHA256, most_bytes=200_000)
-    assert said.startswith(f"{case.server.url}{PATH} gives 0.")
-    assert said.endswith(" MB or more, but the file is expected to have 0.2 MB at most; see what is at that address.")
+    assert case.refusal(SHA256, most_bytes=50_000) == (
+        f"{case.server.url}{PATH} gives {gives} MB or more, but the file is expected to have 0.1 MB at most; see what "
+        "is at that address."
+    )
+    assert case.left == set()
 
 
 def test_too_little_room_is_said_before_anything_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,11 +516,24 @@ def test_a_damaged_record_is_said(case: Case, damage: str) -> None:
     assert str(refusal.value) == (f"{record} is no record of a download, or a damaged one; look at it and delete it.")
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"url": 5}', '{"nothing": 1}', "null"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "[]",
+        "{",
+        '{"url": 5}',
+        '{"nothing": 1}',
+        "null",
+        '{"url": "URL", "etag": 5}',
+        '{"url": "URL", "last_modified": 5}',
+        '{"url": "URL"}',
+    ],
+)
 def test_a_part_with_a_damaged_state_is_fetched_anew(case: Case, fault: Any, damage: str) -> None:
     fault({"cut_after": 100_000}, *[{"status": 500}] * 3)
     case.refusal()
-    (case.to.parent / "a.bin.partial.json").write_text(damage)
+    (case.to.parent / "a.bin.partial.json").write_text(damage.replace("URL", case.server.url + PATH))
     case.fetch(SHA256)
     assert case.server.ranges(PATH)[-1] is None
     assert case.to.read_bytes() == CONTENT

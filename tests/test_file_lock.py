@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -75,3 +77,17 @@ def test_whoever_waits_says_so_once_and_gets_in(tmp_path: Path) -> None:
     other.join()
     assert entered.is_set()
     assert said == ["waiting"]
+
+
+def test_a_lock_file_that_was_removed_meanwhile_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was in removes it after the other has opened it: a lock on that file would keep nobody out."""
+    lock, real = tmp_path / "lock", fcntl.flock
+
+    def late(stream: TextIO, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        lock.unlink()
+        real(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(lock, never):
+        assert lock.is_file()
