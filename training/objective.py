@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aml_edge.errors import UsageError
-from aml_edge.training.losses import Takes, loss_spec, loss_with_options
+from aml_edge.training.losses import Bank, Takes, loss_spec, loss_with_options
+from aml_edge.training.losses.ssp import SUBSPACES, product_centroids
 from aml_edge.training.settings import Mining, Mode, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
 from aml_edge.training.tuples import Rows, Tuples
@@ -38,6 +40,12 @@ def require_possible(settings: TrainingSettings) -> None:
             f"`mining` is '{settings.mining}', but the loss {settings.loss} is a function of {spec.takes}; "
             f"it must be {wanted}."
         )
+    if bool(settings.bank_size) and spec.bank is Bank.NONE:
+        raise UsageError(
+            f"`bank_size` is {settings.bank_size}, but the loss {settings.loss} takes no bank; set it to 0."
+        )
+    if not settings.bank_size and spec.bank is Bank.CENTROIDS:
+        raise UsageError(f"`bank_size` is 0, but the loss {settings.loss} needs {spec.bank}; set it to 256, say.")
     if settings.mode is Mode.SYMMETRIC and (spec.takes is Takes.IMAGES or spec.teacher_anchor):
         raise UsageError(
             f"`mode` is 'symmetric', but the loss {settings.loss} needs a teacher; it must be 'asymmetric'."
@@ -56,24 +64,35 @@ class Objective:
         settings: loss, its options, and mode.
         training_set: with teacher embeddings in asymmetric mode.
         device: where losses are computed.
+        bank: of the training images, where this is the objective of others; else made here.
 
     Raises:
         UsageError: the settings do not belong together, or teacher embeddings are missing.
     """
 
     def __init__(
-        self, settings: TrainingSettings, training_set: TrainingSet, device: torch.device | str = "cpu"
+        self,
+        settings: TrainingSettings,
+        training_set: TrainingSet,
+        device: torch.device | str = "cpu",
+        *,
+        bank: Tensor | None = None,
     ) -> None:
         require_possible(settings)
         self._spec = loss_spec(settings.loss)
         self._loss = loss_with_options(settings.loss, settings.loss_options)
         self._symmetric = settings.mode is Mode.SYMMETRIC
-        self.whole_batch = self._spec.whole_batch
+        self.whole_batch = self._spec.whole_batch_beside_bank if settings.bank_size else self._spec.whole_batch
         self._targets: Tensor | None = None
         if not self._symmetric:
             if training_set.teacher is None:
                 raise UsageError("`mode` is 'asymmetric', which needs the teacher's index of the training images.")
             self._targets = torch.from_numpy(training_set.teacher.rows).to(device)
+        self.bank = bank
+        if bank is None and settings.bank_size and self._targets is not None:
+            self.bank = _bank(settings, self._targets)
+        if self.bank is not None:
+            self._loss = partial(self._loss, bank=self.bank)
 
     def images_of(self, tuples: Tuples) -> TupleImages:
         """Returns which images the network must embed: anchors only, or in symmetric mode all of them."""
@@ -108,3 +127,16 @@ class Objective:
     def _teacher_rows(self, rows: Rows) -> Tensor:
         assert self._targets is not None
         return self._targets[torch.from_numpy(rows).to(self._targets.device)]
+
+
+def _bank(settings: TrainingSettings, targets: Tensor) -> Tensor:
+    """Returns (M, D) teacher embeddings by lot, or centroids of all; the same for the same seed."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    if loss_spec(settings.loss).bank is Bank.CENTROIDS:
+        subspaces = settings.loss_options.get("subspaces", SUBSPACES)
+        centroids = product_centroids(
+            targets.cpu(), generator=generator, centroids=settings.bank_size, subspaces=int(subspaces)
+        )
+        return centroids.to(targets.device)
+    drawn = torch.randperm(len(targets), generator=generator)[: settings.bank_size]
+    return targets[drawn.to(targets.device)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from aml_edge.errors import UsageError
 from aml_edge.networks.checkpoints import (
@@ -29,7 +30,7 @@ from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.interruption import interruption
 from aml_edge.training.log import EpochRecord, RunLog, read_epochs, read_steps
 from aml_edge.training.loop import StepRecord, Training
-from aml_edge.training.objective import require_possible
+from aml_edge.training.objective import Objective
 from aml_edge.training.optimisation import freeze_stages
 from aml_edge.training.processes import Processes
 from aml_edge.training.recipe import Recipe
@@ -40,6 +41,7 @@ from aml_edge.training.run_folder import (
     begin_run,
     is_finished,
     prepare_run,
+    remove_halves,
     require_same_run,
     write_report,
 )
@@ -47,6 +49,7 @@ from aml_edge.training.settings import Mode, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.state import STATE_FILE, Identity, restore_state, save_state
 from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.tuples import require_drawable
 from aml_edge.training.validation import validation_loss
 
 if TYPE_CHECKING:
@@ -144,11 +147,13 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
     Raises:
         SpaceMismatchError: the student lives in another space than the teacher embeddings.
         UsageError: settings do not belong together or do not fit the data, or `run` holds another run.
-        TrainingError: the loss is not finite, or the state to go on from is damaged.
+        TrainingError: the loss is not finite, or the state or the log to go on from is damaged.
         ImageBatchError: images cannot be read; all of them are listed.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
     options = options or RunOptions()
+    if options.resume and options.overwrite:
+        raise UsageError("`resume` and `overwrite` exclude each other; go on with the run, or replace it.")
     _require_fitting(plan)
     record = _record_of(plan)
     if options.resume:
@@ -158,9 +163,11 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
     processes = Processes(options.accelerator or _one_process())
     network = copy.deepcopy(_network_of(plan.start)).eval()
     freeze_stages(network.backbone, plan.recipe.settings.frozen_stages)
-    if processes.is_main and not options.resume:
-        prepare_run(run, overwrite=options.overwrite)
-        begin_run(run, record)
+    if processes.is_main:
+        if not options.resume:
+            prepare_run(run, overwrite=options.overwrite)
+            begin_run(run, record)
+        remove_halves(run)
     processes.wait()
     return _Run(plan, run, options, record, processes, network).train()
 
@@ -178,8 +185,8 @@ def read_report(run: Path) -> TrainingReport:
     """Returns the report of a finished run; raises `UsageError` where there is none or it cannot be read."""
     try:
         values = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
-        return TrainingReport(**{**values, "run": Path(values["run"])})
-    except (OSError, KeyError, TypeError, ValueError, RecursionError) as problem:
+        return TrainingReport(**{**values, "run": run})
+    except (OSError, TypeError, ValueError, RecursionError) as problem:
         raise UsageError(f"{run / REPORT_FILE} cannot be read: {problem}; start again with --overwrite.") from None
 
 
@@ -199,7 +206,11 @@ class _Run:
         self.settings = plan.recipe.settings
         self.progress = options.progress if processes.is_main else SilentProgress()
         self.identity = Identity(
-            self.settings.to_json(), record.training_fingerprint, record.validation_fingerprint, processes.count
+            self.settings.to_json(),
+            record.training_fingerprint,
+            record.validation_fingerprint,
+            processes.count,
+            processes.accelerator.mixed_precision,
         )
         self.best_loss: float | None = None
         self.images = 0
@@ -210,7 +221,9 @@ class _Run:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
         goes_on = self.options.resume and (self.run / STATE_FILE).is_file()
         split = self._split(self.plan.training, warm_start=self.settings.warm_start and not goes_on)
-        validation = None if self.plan.validation is None else self._split(self.plan.validation)
+        validation = (
+            None if self.plan.validation is None else self._split(self.plan.validation, bank=split.objective.bank)
+        )
         training = Training(self.network, split, self.settings, self.processes)
         if goes_on:
             self.best_loss = restore_state(training, self.identity, self.run / STATE_FILE)
@@ -219,7 +232,7 @@ class _Run:
         self._run_epochs(training, split, validation)
         return self._report(begun - started, time.perf_counter() - begun)
 
-    def _split(self, images: TrainingSet, *, warm_start: bool = False) -> Split:
+    def _split(self, images: TrainingSet, *, warm_start: bool = False, bank: Tensor | None = None) -> Split:
         inputs = training_inputs(
             self.network,
             images,
@@ -233,12 +246,12 @@ class _Run:
             weights = warm_start_adaptor(self.network, inputs, rows, penalty=penalty, progress=self.progress)
             with torch.no_grad():
                 self.network.adaptor.weight.copy_(weights)
-        return Split(self.network, inputs, images, self.settings, self.processes)
+        return Split(self.network, inputs, images, self.settings, self.processes, bank=bank)
 
     def _run_epochs(self, training: Training, split: Split, validation: Split | None) -> None:
         total = self.settings.epochs * split.anchors_per_epoch
         with (
-            RunLog(self.run, after_step=training.position.step, writes=self.processes.is_main) as log,
+            RunLog(self.run, after=training.position, writes=self.processes.is_main) as log,
             interruption() as told,
             self.progress.task("training", total) as task,
         ):
@@ -259,6 +272,8 @@ class _Run:
                         raise KeyboardInterrupt
                 self._end_epoch(training, validation, log)
                 saved = time.monotonic()
+                if self.processes.any(told.asked) and not training.is_done:
+                    raise KeyboardInterrupt
 
     def _end_epoch(self, training: Training, validation: Split | None, log: RunLog) -> None:
         """Judges the network, keeps it, and the state with it: in this order, so that a kill in between loses none."""
@@ -322,7 +337,10 @@ def _record_of(plan: TrainingPlan) -> RunRecord:
 
 def _require_fitting(plan: TrainingPlan) -> None:
     settings, teacher = plan.recipe.settings, plan.training.teacher
-    require_possible(settings)
+    for images in (plan.training, plan.validation):
+        if images is not None:
+            Objective(settings, images)
+            require_drawable(images, settings)
     if isinstance(plan.start, StudentCheckpoint) and settings.mode is Mode.ASYMMETRIC and teacher is not None:
         require_same_space(
             plan.start.space, teacher.space, left_name=f"student '{plan.start.name}'", right_name="the teacher's index"

@@ -66,6 +66,8 @@ class TrainingSettings:
         mode: see `Mode`.
         loss: a name of `aml_edge.training.losses.LOSSES`.
         loss_options: its hyper-parameters by name; what is left out has the loss's own default.
+        bank_size: teacher embeddings, or centroids of them, that some losses compare a batch with beside itself; drawn
+            from the training images, at most all of them. 0 gives none.
         mining: see `Mining`.
         queries_per_epoch: anchors drawn for an epoch; 0 takes all.
         negatives: of each anchor; each of another cluster.
@@ -99,6 +101,7 @@ class TrainingSettings:
     mode: Mode = Mode.ASYMMETRIC
     loss: str = "regression"
     loss_options: Mapping[str, OptionValue] = field(default_factory=dict)
+    bank_size: int = 0
     mining: Mining = Mining.NONE
     queries_per_epoch: int = 0
     negatives: int = 5
@@ -152,6 +155,7 @@ def _not_negative(value: float) -> bool:
 
 _RULES: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("dimension", "at least 0", _not_negative),
+    ("bank_size", "at least 0", _not_negative),
     ("queries_per_epoch", "at least 0", _not_negative),
     ("negatives", "at least 1", _positive),
     ("pool_size", "at least 0", _not_negative),

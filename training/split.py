@@ -37,6 +37,7 @@ class Split:
         training_set: the images, their labels and teacher embeddings.
         settings: of the training.
         processes: that share the work.
+        bank: of the training images, where this split is another one.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Split:
         training_set: TrainingSet,
         settings: TrainingSettings,
         processes: Processes,
+        *,
+        bank: Tensor | None = None,
     ) -> None:
-        self.objective = Objective(settings, training_set, processes.device)
+        self.objective = Objective(settings, training_set, processes.device, bank=bank)
         self.training_set = training_set
         self.device = processes.device
         self._network, self._inputs, self._settings, self._processes = network, inputs, settings, processes

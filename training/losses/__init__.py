@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
 from aml_edge.errors import UsageError
 from aml_edge.training.losses.contrastive import contrastive, contrastive_plus
+from aml_edge.training.losses.csd import csd
+from aml_edge.training.losses.d3still import d3still
 from aml_edge.training.losses.dark_rank import dark_rank
 from aml_edge.training.losses.multi_similarity import multi_similarity
+from aml_edge.training.losses.raml import raml
+from aml_edge.training.losses.rank_order import rank_order
 from aml_edge.training.losses.regression import regression
 from aml_edge.training.losses.relational import relational
+from aml_edge.training.losses.ssp import ssp
 from aml_edge.training.losses.triplet import triplet
 
 Loss = Callable[..., torch.Tensor]
@@ -28,6 +35,14 @@ class Takes(StrEnum):
     IMAGES = "student and teacher embeddings of the same images"
 
 
+class Bank(StrEnum):
+    """What a loss compares the batch with beside itself."""
+
+    NONE = "nothing"
+    EMBEDDINGS = "teacher embeddings of other images, where there are some"
+    CENTROIDS = "centroids of teacher embeddings"
+
+
 @dataclass(frozen=True)
 class LossSpec:
     """A loss, and what a training must know of it.
@@ -37,6 +52,8 @@ class LossSpec:
         takes: see `Takes`.
         ties: whether in asymmetric mode it ties the student to the teacher's coordinates, as asymmetric testing needs.
         whole_batch: whether an anchor's part depends on the rest of the batch, so that the batch cannot be divided.
+        whole_batch_beside_bank: the same where a bank is given.
+        bank: what it can be given as its argument `bank`; centroids it must be given.
         teacher_anchor: whether it also takes the teacher's embedding of the anchor, which symmetric mode lacks.
     """
 
@@ -44,6 +61,8 @@ class LossSpec:
     takes: Takes
     ties: bool
     whole_batch: bool = False
+    whole_batch_beside_bank: bool = False
+    bank: Bank = Bank.NONE
     teacher_anchor: bool = False
 
 
@@ -55,9 +74,16 @@ LOSSES: dict[str, LossSpec] = {
     "regression": LossSpec(regression, Takes.IMAGES, ties=True),
     "relational": LossSpec(relational, Takes.IMAGES, ties=False, whole_batch=True),
     "dark_rank": LossSpec(dark_rank, Takes.IMAGES, ties=False, whole_batch=True),
+    "csd": LossSpec(csd, Takes.IMAGES, ties=True, whole_batch=True, bank=Bank.EMBEDDINGS),
+    "raml": LossSpec(raml, Takes.IMAGES, ties=True, whole_batch=True),
+    "ssp": LossSpec(ssp, Takes.IMAGES, ties=True, bank=Bank.CENTROIDS),
+    "d3still": LossSpec(
+        d3still, Takes.IMAGES, ties=True, whole_batch=True, whole_batch_beside_bank=True, bank=Bank.EMBEDDINGS
+    ),
+    "rank_order": LossSpec(rank_order, Takes.IMAGES, ties=True, whole_batch=True, bank=Bank.EMBEDDINGS),
 }
 
-_NO_OPTIONS = {"reduction", "teacher_anchor"}
+_NO_OPTIONS = {"reduction", "teacher_anchor", "bank"}
 
 
 def loss_spec(name: str) -> LossSpec:
@@ -74,6 +100,7 @@ def loss_with_options(name: str, options: Mapping[str, float | int | str]) -> Lo
         UsageError: there is no such loss or option, an option is of another kind, or one without a default is missing.
     """
     function = loss_spec(name).function
+    kinds = get_type_hints(function)
     parameters = {
         parameter.name: parameter
         for parameter in inspect.signature(function).parameters.values()
@@ -83,12 +110,20 @@ def loss_with_options(name: str, options: Mapping[str, float | int | str]) -> Lo
         if option not in parameters:
             known = ", ".join(parameters) or "none"
             raise UsageError(f"`loss_options.{option}` is {value!r}, but the loss {name} has no such option: {known}.")
-        wants_word = "float" not in (kind := str(parameters[option].annotation)) and "int" not in kind
-        if isinstance(value, str) is not wants_word:
-            raise UsageError(
-                f"`loss_options.{option}` is {value!r}; the loss {name} needs a {'word' if wants_word else 'number'}."
-            )
+        wanted, fits = _wanted(kinds[option])
+        if not fits(value):
+            raise UsageError(f"`loss_options.{option}` is {value!r}; the loss {name} needs {wanted}.")
     missing = [one.name for one in parameters.values() if one.default is one.empty and one.name not in options]
     if missing:
         raise UsageError(f"the loss {name} needs `loss_options.{missing[0]}`; give it a value.")
     return partial(function, **options)
+
+
+def _wanted(kind: object) -> tuple[str, Callable[[float | int | str], bool]]:
+    """Returns in words what an option of this type takes, and the check of a value."""
+    if get_origin(kind) is Literal:
+        words = get_args(kind)
+        return "one of " + ", ".join(repr(word) for word in words), lambda value: value in words
+    if float in (kind, *get_args(kind)):
+        return "a finite number", lambda value: not isinstance(value, str) and math.isfinite(value)
+    return "a whole number", lambda value: type(value) is int

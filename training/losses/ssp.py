@@ -18,6 +18,9 @@ from aml_edge.errors import UsageError
 from aml_edge.training.losses.csd import require_shared_space
 from aml_edge.training.losses.embedding_rows import Reduction, in_full_precision, reduced, safe_sqrt
 
+SUBSPACES = 32
+"""As in the authors' scripts."""
+
 
 @in_full_precision
 def ssp(
@@ -25,7 +28,7 @@ def ssp(
     teacher: Tensor,
     *,
     bank: Tensor,
-    subspaces: int = 32,
+    subspaces: int = SUBSPACES,
     temperature: float = 0.1,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -66,7 +69,7 @@ def product_centroids(
     *,
     generator: torch.Generator,
     centroids: int = 256,
-    subspaces: int = 32,
+    subspaces: int = SUBSPACES,
     iterations: int = 10,
     restarts: int = 2,
 ) -> Tensor:
