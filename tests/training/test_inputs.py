@@ -56,7 +56,7 @@ def test_training_on_kept_inputs_loses_as_training_on_pixels_does(
     new_student: Callable[[], Student], training_set: TrainingSet, processes: Processes
 ) -> None:
     settings = TrainingSettings(epochs=2, batch_size=5, image_side_px=64, frozen_stages=FROZEN, learning_rate=1e-4)
-    losses = []
+    losses: list[list[float]] = []
     for make in (inputs_of, lambda student, data: PixelInputs(student, data, NATIVE)):
         student = new_student()
         freeze_stages(student.backbone, FROZEN)

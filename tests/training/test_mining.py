@@ -1,4 +1,4 @@
-"""Hard negatives against a loop over ranks, with ties, small pools and clusters of every size."""
+"""Hard negatives against a loop over ranks, and the lot of random ones: ties, small pools, clusters of every size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from aml_edge.errors import UsageError
 from aml_edge.training import mining
-from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives
+from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives, random_negatives
 
 
 def slow(similarities: npt.NDArray[np.float32], query_clusters: Any, pool_clusters: Any, count: int) -> list[list[int]]:
@@ -77,3 +77,78 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_ranked_is_refused(queries: Any, query_clusters: Any, pool: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         hardest_negatives(queries.astype(np.float32), query_clusters, pool.astype(np.float32), np.zeros(4, np.int64), 5)
+
+
+def clusters_of(*names: int) -> npt.NDArray[np.int64]:
+    return np.array(names, np.int64)
+
+
+@given(problems(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=200)
+def test_random_negatives_are_of_as_many_other_clusters_as_there_are(
+    problem: tuple[Any, Any, Any, Any, int], seed: int
+) -> None:
+    _, query_clusters, _, pool_clusters, count = problem
+    found = random_negatives(query_clusters, pool_clusters, count, np.random.default_rng(seed))
+    assert found.shape == (len(query_clusters), count)
+    for own, row in zip(query_clusters.tolist(), found.tolist(), strict=True):
+        taken = [image for image in row if image != NO_NEGATIVE]
+        others = {cluster for cluster in pool_clusters.tolist() if cluster != own}
+        assert len(taken) == min(count, len(others))
+        assert row[: len(taken)] == taken  # what is missing stands last
+        drawn = [int(pool_clusters[image]) for image in taken]
+        assert len(set(drawn)) == len(drawn)
+        assert set(drawn) <= others
+
+
+CRITICAL = {2: 13.816, 4: 18.467, 11: 31.264, 15: 37.697}
+"""Of chi-square at 0.1 %, by degrees of freedom (NIST/SEMATECH e-Handbook, table 1.3.6.7.4)."""
+
+
+def chi_square(counts: list[int]) -> float:
+    expected = sum(counts) / len(counts)
+    return sum((count - expected) ** 2 / expected for count in counts)
+
+
+def test_clusters_are_drawn_alike_whatever_their_sizes() -> None:
+    pool = clusters_of(*[1] * 1, *[2] * 5, *[3] * 40, *[4] * 9)
+    found = random_negatives(np.full(30_000, 4), pool, 1, np.random.default_rng(0))
+    counts = np.bincount(pool[found[:, 0]], minlength=5).tolist()
+    assert counts[0] == counts[4] == 0
+    assert chi_square(counts[1:4]) < CRITICAL[2]
+
+
+def test_images_of_a_cluster_are_drawn_alike() -> None:
+    pool = clusters_of(3, 1, 3, 2, 3, 3, 2, 3)
+    found = random_negatives(np.full(30_000, 1), pool, 1, np.random.default_rng(0))
+    counts = np.bincount(found[:, 0], minlength=8)
+    assert chi_square(counts[pool == 3].tolist()) < CRITICAL[4]
+    assert counts[1] == 0
+
+
+def test_all_pairs_of_clusters_are_drawn_alike() -> None:
+    """In either order: twelve of four clusters beside the query's own."""
+    pool = clusters_of(0, 1, 2, 3, 4)
+    found = random_negatives(np.full(30_000, 4), pool, 2, np.random.default_rng(0))
+    counts = np.bincount(found[:, 0] * 4 + found[:, 1], minlength=16)
+    drawn = [count for pair, count in enumerate(counts.tolist()) if pair // 4 != pair % 4]
+    assert sum(drawn) == 30_000
+    assert chi_square(drawn) < CRITICAL[11]
+
+
+def test_queries_are_drawn_for_one_by_one() -> None:
+    """Two queries meet all pairs of clusters alike, so neither follows the other."""
+    pool = np.repeat(np.arange(4), 3)
+    found = random_negatives(np.full(2 * 30_000, 9), pool, 1, np.random.default_rng(0)).reshape(-1, 2)
+    counts = np.bincount(pool[found[:, 0]] * 4 + pool[found[:, 1]], minlength=16)
+    assert chi_square(counts.tolist()) < CRITICAL[15]
+
+
+def test_the_same_lot_gives_the_same_negatives_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    queries, pool = generator.integers(0, 40, 37), generator.integers(0, 40, 200)
+    one, same, other = (random_negatives(queries, pool, 5, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.tolist() == same.tolist() != other.tolist()
+    monkeypatch.setattr(mining, "BLOCK_SIMILARITIES", 100)
+    for row, own in zip(random_negatives(queries, pool, 5, np.random.default_rng(1)), queries, strict=True):
+        assert len({own, *pool[row]}) == 6
