@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aml_edge.errors import TrainingError
+from aml_edge.errors import TrainingError, UsageError
 from aml_edge.networks.frozen_batch_norm import freeze_batch_norm
 from aml_edge.networks.trainable import Trainable
 from aml_edge.training.batches import Group
@@ -67,9 +67,17 @@ class Training:
         split: of this network and the training images.
         settings: how.
         processes: that share the work.
+
+    Raises:
+        UsageError: several processes are to train batch-norm statistics, each its own.
     """
 
     def __init__(self, network: Trainable, split: Split, settings: TrainingSettings, processes: Processes) -> None:
+        if settings.batch_norm is BatchNorm.TRAINED and processes.count > 1:
+            raise UsageError(
+                f"`batch_norm` is 'trained', but in {processes.count} processes the statistics would part; it must be "
+                "'frozen', or train in one process."
+            )
         self.network, self.settings = network, settings
         self.position = Position()
         self.tuples: Tuples | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from aml_edge.embedder import Embeddings
 from aml_edge.networks.trainable import Trainable
 from aml_edge.training.batches import Group, forward_by_shape
+from aml_edge.training.evaluation_mode import evaluation_mode
 from aml_edge.training.inputs import TrainingInputs
 from aml_edge.training.objective import Objective
 from aml_edge.training.processes import Processes
@@ -32,7 +34,7 @@ class Split:
     """The images of one split, and the network that embeds them.
 
     Args:
-        network: embeds; in whatever mode it is.
+        network: embeds; for a loss in whatever mode it is, for mining in evaluation mode.
         inputs: of the images, as its trunk takes them.
         training_set: the images, their labels and teacher embeddings.
         settings: of the training.
@@ -116,17 +118,21 @@ class Split:
             return self._network.head(self._inputs.trunk(stack.to(device, non_blocking=True)))
 
         if not inputs:  # of a process that has no share
-            return torch.zeros(0, self._network.dimension, device=device)
+            return torch.zeros(0, self._network.dimension, device=device, dtype=self._network.pool.p.dtype)
         with self._processes.autocast():
             return torch.stack(forward_by_shape(embedded, inputs))
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Returns the context in which the network is in evaluation mode."""
+        return evaluation_mode(self._network)
 
     def embeddings_of(self, rows: Rows) -> Embeddings:
         """Returns (n, D) embeddings of the images at some rows, without gradient; the processes share the work."""
         own = rows[self._processes.own(len(rows))].tolist()
         size = self._settings.images_at_once
         groups = [own[start : start + size] for start in range(0, len(own), size)]
-        with torch.no_grad():
+        with torch.no_grad(), self.evaluating():
             parts = [self.embed(group).float() for group in self._inputs.groups(groups)]
-            gathered = self._processes.gathered(torch.cat(parts), len(rows))
+            gathered = self._processes.gathered(torch.cat(parts or [self.embed(()).float()]), len(rows))
         embeddings: Embeddings = gathered.cpu().numpy()
         return embeddings

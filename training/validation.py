@@ -25,7 +25,7 @@ def validation_loss(split: Split, *, seed: int) -> float:
     chunks = [chunk for batch in batches for chunk in split.chunks(batch)]
     loaded = split.load(chunks)
     sums = [torch.zeros((), device=split.device, dtype=torch.float64)]
-    with torch.no_grad():
+    with torch.no_grad(), split.evaluating():
         sums += [split.loss_sum(chunk, next(loaded)).double() for chunk in chunks]
     next(loaded, None)  # what could not be read is said now
     return split.mean_over_processes(torch.stack(sums).sum(), sum(len(batch) for batch in batches)).item()
