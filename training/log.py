@@ -6,16 +6,17 @@ that was killed ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TypeVar
 
-from aml_edge.files import write_text_atomically
-from aml_edge.training.loop import StepRecord
+from aml_edge.errors import TrainingError
+from aml_edge.files import written_atomically
+from aml_edge.training.event_file import EventFile
+from aml_edge.training.loop import Position, StepRecord
 
 STEP_LOG, EPOCH_LOG, TENSORBOARD_FOLDER = "log.csv", "epochs.csv", "tensorboard"
 
@@ -38,25 +39,32 @@ class EpochRecord:
     best: bool
 
 
+Record = TypeVar("Record", StepRecord, EpochRecord)
+
+
 class RunLog:
     """The open log of a run.
 
     Args:
         run: the run folder.
-        after_step: the state that the run goes on from; lines of later steps are cut off. 0 begins new files.
+        after: the position that the run goes on from; later lines are cut off. None begins new files.
         writes: False in a process that leaves it to another one.
+
+    Raises:
+        TrainingError: the log lacks what was done up to the position.
     """
 
-    def __init__(self, run: Path, *, after_step: int = 0, writes: bool = True) -> None:
-        from tensorboardX import SummaryWriter
-
+    def __init__(self, run: Path, *, after: Position | None = None, writes: bool = True) -> None:
         self._writes = writes
+        after = after or Position()
         if not writes:
             return
         run.mkdir(parents=True, exist_ok=True)
-        self._steps = _opened(run / STEP_LOG, [field.name for field in fields(StepRecord)], after_step)
-        self._epochs = _opened(run / EPOCH_LOG, [field.name for field in fields(EpochRecord)], after_step)
-        self._board: Any = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=after_step + 1, max_queue=1000)
+        steps = _kept(run / STEP_LOG, _step, range(1, after.step + 1))
+        epochs = _kept(run / EPOCH_LOG, _epoch, range(1, after.epoch))
+        self._steps = _opened(run / STEP_LOG, StepRecord, steps)
+        self._epochs = _opened(run / EPOCH_LOG, EpochRecord, epochs)
+        self._board = EventFile(run / TENSORBOARD_FOLDER, after_step=after.step)
 
     def step(self, record: StepRecord, images_per_second: float) -> None:
         """Writes one step."""
@@ -68,19 +76,20 @@ class RunLog:
             ("train/learning_rate", record.learning_rate),
             ("train/images_per_second", images_per_second),
         ):
-            self._board.add_scalar(name, value, record.step)
+            self._board.scalar(name, value, record.step)
 
     def epoch(self, record: EpochRecord) -> None:
         """Writes one epoch."""
         _write(self._epochs, record)
-        self._board.add_scalar("train/epoch_loss", record.training_loss, record.step)
+        self._board.scalar("train/epoch_loss", record.training_loss, record.step)
         if record.validation_loss is not None:
-            self._board.add_scalar("validation/loss", record.validation_loss, record.step)
+            self._board.scalar("validation/loss", record.validation_loss, record.step)
 
     def sync(self) -> None:
         """Puts what was written so far through to the disk, before a state is saved that counts on it."""
         for stream in (self._steps, self._epochs):
             os.fsync(stream.fileno())
+        self._board.sync()
 
     def __enter__(self) -> RunLog:
         return self
@@ -97,32 +106,62 @@ class RunLog:
 
 def read_steps(run: Path) -> list[StepRecord]:
     """Returns the steps that a run has logged; none where it has no log."""
-    rows = _rows(run / STEP_LOG)
-    return [StepRecord(*(int(value) for value in row[:4]), *(float(value) for value in row[4:])) for row in rows]
+    return [record for _, record in _records(run / STEP_LOG, _step)]
 
 
 def read_epochs(run: Path) -> list[EpochRecord]:
     """Returns the epochs that a run has logged; none where it has no log."""
-    return [
-        EpochRecord(int(row[0]), int(row[1]), float(row[2]), float(row[3]) if row[3] else None, row[4] == "True")
-        for row in _rows(run / EPOCH_LOG)
-    ]
+    return [record for _, record in _records(run / EPOCH_LOG, _epoch)]
 
 
-def _opened(path: Path, names: Sequence[str], after_step: int) -> IO[str]:
-    """Returns the file, open for appending, with its heading and the lines up to a step."""
-    place = names.index("step")
-    kept = [row for row in _rows(path) if int(row[place]) <= after_step]
-    write_text_atomically(path, "".join(",".join(row) + "\n" for row in (list(names), *kept)))
+def _kept(path: Path, parse: Callable[[list[str]], Record], done: range) -> list[str]:
+    """Returns the lines of what is done; raises `TrainingError` where some are not there."""
+    kept: list[tuple[str, Record]] = list(_records(path, parse))[: len(done)]
+    if [_number(record) for _, record in kept] != list(done):
+        raise TrainingError(
+            f"{path} lacks lines up to {done[-1]}, which the state to go on from has done; put it back, or start again "
+            "with --overwrite."
+        )
+    return [line for line, _ in kept]
+
+
+def _opened(path: Path, kind: type[StepRecord | EpochRecord], lines: list[str]) -> IO[str]:
+    """Returns the file, open for appending, with its heading and some lines."""
+    heading = ",".join(field.name for field in fields(kind))
+    with written_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in (heading, *lines))
+        stream.flush()
+        os.fsync(stream.fileno())
     return path.open("a", encoding="utf-8", buffering=1, newline="\n")
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Returns the whole lines of a file after its heading; a line that was cut off is none."""
+def _records(path: Path, parse: Callable[[list[str]], Record]) -> Iterator[tuple[str, Record]]:
+    """Yields the whole lines after the heading with what they say, up to the first one that is none of ours.
+
+    A process that was killed leaves half a line, and a machine that lost its power leaves anything.
+    """
     if not path.is_file():
-        return []
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return list(csv.reader(whole.splitlines()))[1:]
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[1:-1]:
+        try:
+            yield line, parse(line.split(","))
+        except ValueError:
+            return
+
+
+def _step(values: list[str]) -> StepRecord:
+    step, epoch, anchors, images, loss, rate = values
+    return StepRecord(int(step), int(epoch), int(anchors), int(images), float(loss), float(rate))
+
+
+def _epoch(values: list[str]) -> EpochRecord:
+    epoch, step, training, validation, best = values
+    judged = float(validation) if validation else None
+    return EpochRecord(int(epoch), int(step), float(training), judged, ("False", "True").index(best) == 1)
+
+
+def _number(record: StepRecord | EpochRecord) -> int:
+    return record.step if isinstance(record, StepRecord) else record.epoch
 
 
 def _write(stream: IO[str], record: StepRecord | EpochRecord) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from aml_edge.datasets.training_images import LabelledImages, training_images
 from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
+from aml_edge.progress import SayingProgress
 from aml_edge.training.objective import leaves_the_space, require_possible
 from aml_edge.training.recipe import Recipe
 from aml_edge.training.run import TrainingPlan
@@ -15,13 +16,16 @@ from aml_edge.training.starting_network import starting_network
 from aml_edge.training.training_set import training_set_of
 
 
-def plan_training(recipe: Recipe, data: Path, index: TeacherIndex | None) -> TrainingPlan:
+def plan_training(
+    recipe: Recipe, data: Path, index: TeacherIndex | None, *, progress: SayingProgress | None = None
+) -> TrainingPlan:
     """Returns what is to be trained.
 
     Args:
         recipe: how.
         data: folder of the training images.
         index: the teacher's, of these images; None where the network is trained alone.
+        progress: where a download of ImageNet weights is announced.
 
     Raises:
         UsageError: the recipe contradicts itself, needs an index or takes none, or is for another teacher.
@@ -55,7 +59,7 @@ def plan_training(recipe: Recipe, data: Path, index: TeacherIndex | None) -> Tra
         )
         validation = None
     return TrainingPlan(
-        start=starting_network(settings, None if index is None else index.space_before_whitening),
+        start=starting_network(settings, None if index is None else index.space_before_whitening, progress=progress),
         recipe=recipe,
         training=training_set_of(images.training, index),
         validation=None if validation is None else training_set_of(validation, index),

@@ -17,6 +17,7 @@ from aml_edge import __version__
 from aml_edge.errors import UsageError
 from aml_edge.files import write_text_atomically
 from aml_edge.networks.checkpoints import STUDENT_FILE, TEACHER_FILE
+from aml_edge.training.event_file import EVENT_FILES
 from aml_edge.training.log import EPOCH_LOG, STEP_LOG, TENSORBOARD_FOLDER
 from aml_edge.training.recipe import Recipe, settings_from_json
 from aml_edge.training.state import STATE_FILE
@@ -26,16 +27,22 @@ REPORT_FILE = "report.json"
 LAST_FILE = "last.safetensors"
 _RUN_FILES = (
     RUN_RECORD,
-    STATE_FILE,
     STEP_LOG,
     EPOCH_LOG,
-    REPORT_FILE,
     *(
         name
         for file in (STUDENT_FILE, TEACHER_FILE, LAST_FILE)
         for name in (file, str(Path(file).with_suffix(".json")))
     ),
+    STATE_FILE,
+    REPORT_FILE,
 )
+"""In the order of removal from the end on: what is left of a run never looks finished, and is known as a run to the
+last."""
+_WORDS = {
+    "training_fingerprint": "training images, labels or teacher embeddings",
+    "validation_fingerprint": "validation images, labels or teacher embeddings",
+}
 _VERSION = 1
 
 
@@ -104,7 +111,7 @@ def read_run_record(run: Path) -> RunRecord:
             str(record["training_fingerprint"]),
             record["validation_fingerprint"],
         )
-    except (OSError, KeyError, TypeError, ValueError, RecursionError, UsageError) as problem:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as problem:
         raise UsageError(f"{file} cannot be read: {problem}; start again with --overwrite.") from None
 
 
@@ -139,10 +146,19 @@ def prepare_run(run: Path, *, overwrite: bool = False) -> None:
     """
     if not overwrite or not run.is_dir():
         require_free(run)
-    for name in reversed(_files_there(run)):  # run.json last, so that what is left is still known as a run
+    if not overwrite:
+        return
+    for name in reversed(_files_there(run)):
         (run / name).unlink()
-    for file in (run / TENSORBOARD_FOLDER).glob("events.out.tfevents.*"):
+    for file in (run / TENSORBOARD_FOLDER).glob(EVENT_FILES):
         file.unlink()
+
+
+def remove_halves(run: Path) -> None:
+    """Removes what a process that was killed had written of a file before it could rename it."""
+    for file in map(Path, _RUN_FILES):
+        for half in run.glob(f".{file.stem}.*.partial{file.suffix}"):
+            half.unlink()
 
 
 def begin_run(run: Path, record: RunRecord) -> None:
@@ -153,11 +169,7 @@ def begin_run(run: Path, record: RunRecord) -> None:
 def require_same_run(run: Path, record: RunRecord) -> None:
     """Raises `UsageError` unless the folder's training is the one of the record, wherever its data now lie."""
     begun = read_run_record(run)
-    names = [
-        name
-        for name in ("training_fingerprint", "validation_fingerprint")
-        if getattr(begun, name) != getattr(record, name)
-    ]
+    names = [words for name, words in _WORDS.items() if getattr(begun, name) != getattr(record, name)]
     old, new = begun.recipe.settings.to_json(), record.recipe.settings.to_json()
     names += [f"`{name}`" for name in new if old[name] != new[name]]
     if names:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from aml_edge.errors import UsageError
 from aml_edge.networks.backbones import backbone_spec
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
-from aml_edge.networks.imagenet import load_imagenet_backbone
-from aml_edge.networks.released import IMAGENET_PREFIX
+from aml_edge.networks.imagenet import IMAGENET_PREFIX, load_imagenet_backbone
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.progress import SayingProgress
 from aml_edge.space import EmbeddingSpace, untrained_space
 from aml_edge.training.settings import Network, TrainingSettings
 
 
-def starting_network(settings: TrainingSettings, space: EmbeddingSpace | None) -> StudentCheckpoint | TeacherCheckpoint:
+def starting_network(
+    settings: TrainingSettings, space: EmbeddingSpace | None, *, progress: SayingProgress | None = None
+) -> StudentCheckpoint | TeacherCheckpoint:
     """Returns what a training starts from: an ImageNet or random trunk, and a student's adaptor of random weights.
 
     Args:
         settings: network, backbone, dimension, image side and seed.
         space: of the teacher's index, which the student claims; None where it is trained alone.
+        progress: where a download of ImageNet weights is announced.
 
     Raises:
         UsageError: there is no such backbone, no ImageNet weights for it, or no dimension is known.
@@ -29,7 +32,7 @@ def starting_network(settings: TrainingSettings, space: EmbeddingSpace | None) -
     spec = backbone_spec(architecture)
     preprocessing = Preprocessing(settings.image_side_px, settings.fit, spec.mean, spec.std)
     name = f"{architecture}-untrained"
-    trunk = load_imagenet_backbone(architecture) if architecture != settings.backbone else None
+    trunk = load_imagenet_backbone(architecture, progress=progress) if architecture != settings.backbone else None
     if settings.network is Network.TEACHER:
         teacher = Teacher(TeacherSpec(architecture), seed=settings.seed).eval()
         teacher.backbone = trunk or teacher.backbone

@@ -1,13 +1,16 @@
 """`TrainingState` on disk: all that a training needs to go on as if it had never stopped.
 
 One safetensors file: weights and buffers of the network, Adam's moments, the tuples of the epoch, and as JSON in its
-header the rest. It is written atomically, so a run that is killed at any moment keeps the state before.
+header the rest, with a SHA-256 of all of it. It is written atomically, so a run that is killed at any moment keeps the
+state before.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +26,8 @@ from aml_edge.training.tuples import Tuples
 
 STATE_FILE = "state.safetensors"
 STATE_VERSION = 1
-_HEADER, _NETWORK, _ADAM, _TUPLES = "aml_edge_training", "network.", "adam.", "tuples."
+_HEADER, _SHA256 = "aml_edge_training", "sha256"
+_NETWORK, _ADAM, _TUPLES = "network.", "adam.", "tuples."
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Identity:
         settings: of the training, as JSON values.
         training_fingerprint, validation_fingerprint: of the two sets; None where there is no validation.
         processes: how many; sums over them round otherwise with another number.
+        precision: that the network runs in: no, fp16 or bf16; "no" is float32.
     """
 
     settings: dict[str, object]
     training_fingerprint: str
     validation_fingerprint: str | None
     processes: int
+    precision: str = "no"
 
 
 def save_state(training: Training, identity: Identity, best_loss: float | None, path: Path) -> None:
@@ -62,9 +68,9 @@ def save_state(training: Training, identity: Identity, best_loss: float | None, 
         "position": asdict(training.position),
         "best_loss": best_loss,
     }
-    content = save(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, {_HEADER: json.dumps(header)}
-    )
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    text = json.dumps(header)
+    content = save(tensors, {_HEADER: text, _SHA256: _sha256(text, tensors)})
     with written_atomically(path) as partial, partial.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -84,8 +90,12 @@ def restore_state(training: Training, identity: Identity, path: Path) -> float |
     """
     try:
         with safe_open(path, framework="pt") as opened:
-            header = json.loads((opened.metadata() or {})[_HEADER])
+            metadata = opened.metadata() or {}
             tensors: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}
+        text, sha256 = metadata.get(_HEADER, ""), metadata.get(_SHA256)
+        if sha256 != _sha256(text, tensors):
+            raise ValueError("it is damaged, or not what a training has saved")
+        header = json.loads(text)
         version, saved, best_loss = header["version"], header["identity"], header["best_loss"]
         position = Position(**header["position"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as problem:
@@ -98,18 +108,22 @@ def restore_state(training: Training, identity: Identity, path: Path) -> float |
         )
     try:
         _load(training, tensors)
-    except (KeyError, RuntimeError, TypeError, ValueError) as problem:
-        reason = str(problem).partition("\n")[0]
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as problem:
+        reason = " ".join(str(problem).split())
         raise TrainingError(f"{path} does not fit the training: {reason}; start again with --overwrite.") from None
     training.position = position
     return None if best_loss is None else float(best_loss)
 
 
-def _load(training: Training, tensors: dict[str, Tensor]) -> None:
+def _load(training: Training, tensors: Mapping[str, Tensor]) -> None:
     training.network.load_state_dict(_below(_NETWORK, tensors))
+    weights = [weight for group in training.optimiser.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _below(_ADAM, tensors).items():
         index, _, name = key.partition(".")
+        weight = weights[int(index)]
+        if value.shape == weight.shape:  # laid out in memory as its weight is, so that Adam rounds as it did
+            value = torch.empty_like(weight, device="cpu").copy_(value)
         state.setdefault(int(index), {})[name] = value
     groups = training.optimiser.state_dict()["param_groups"]
     training.optimiser.load_state_dict({"state": state, "param_groups": groups})
@@ -118,16 +132,30 @@ def _load(training: Training, tensors: dict[str, Tensor]) -> None:
         training.tuples = Tuples(*(tuples[name].numpy() for name in ("anchors", "positives", "negatives")))
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _sha256(header: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _differing(saved: object, expected: dict[str, object]) -> str:
+    """Returns what differs between two identities, as JSON holds them, in words."""
     if not isinstance(saved, dict):
         return "its format"
-    names = [name for name in expected if saved.get(name) != expected[name]]
     old, new = saved.get("settings"), expected["settings"]
-    if "settings" in names and isinstance(old, dict) and isinstance(new, dict):
-        names += [f"`{name}`" for name in new if old.get(name) != new[name]]
-        names.remove("settings")
-    return ", ".join(names) or "its version"
+    words = []
+    if isinstance(old, dict) and isinstance(new, dict):
+        words = [f"`{name}`" for name in new if old.get(name) != new[name]]
+    for name in ("training_fingerprint", "validation_fingerprint"):
+        if saved.get(name) != expected[name]:
+            words.append(f"{name.partition('_')[0]} images, labels or teacher embeddings")
+    for name in ("processes", "precision"):
+        if saved.get(name) != expected[name]:
+            words.append(f"{name} ({saved.get(name)}, now {expected[name]})")
+    return ", ".join(words) or "its version"

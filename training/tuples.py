@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aml_edge.datasets.training_images import ImageLabels
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives, random_negatives
@@ -77,12 +78,7 @@ def tuples_of_epoch(
     if settings.mining is Mining.NONE:
         anchors = _drawn(images, settings.queries_per_epoch, generator)
         return Tuples(anchors, np.empty((len(anchors), 0), np.int64), np.empty((len(anchors), 0), np.int64))
-    labels = training_set.labels
-    if labels is None or not labels.query_rows:
-        raise UsageError(
-            f"`mining` is '{settings.mining}', but the images have no labels of what matches; give a training set in "
-            "the SfM layout, or a recipe whose loss needs no labels."
-        )
+    labels = _labels(training_set, settings)
     clusters = np.array(labels.clusters, np.int64)
     pairs = _drawn(len(labels.query_rows), settings.queries_per_epoch, generator)
     anchors, positives = (np.array(rows, np.int64)[pairs] for rows in (labels.query_rows, labels.positive_rows))
@@ -94,12 +90,17 @@ def tuples_of_epoch(
     else:
         found = random_negatives(clusters[anchors], clusters[pool], settings.negatives, generator)
     if (found == NO_NEGATIVE).any():
-        raise UsageError(
-            f"`negatives` is {settings.negatives}, but a pool of {len(pool)} images has only "
-            f"{len(np.unique(clusters[pool]))} clusters, and a query takes none of its own; ask for fewer negatives or "
-            "give a larger `pool_size`."
-        )
+        raise _too_few(clusters[pool], settings)
     return Tuples(anchors, positives[:, None], pool[found])
+
+
+def require_drawable(training_set: TrainingSet, settings: TrainingSettings) -> None:
+    """Raises the `UsageError` of `tuples_of_epoch` where no lot can avoid it, before anything is embedded."""
+    if settings.mining is Mining.NONE:
+        return
+    clusters = np.array(_labels(training_set, settings).clusters, np.int64)
+    if len(np.unique(clusters)) - 1 < settings.negatives:
+        raise _too_few(clusters, settings)
 
 
 def anchors_per_epoch(training_set: TrainingSet, settings: TrainingSettings) -> int:
@@ -115,3 +116,21 @@ def _drawn(count: int, wanted: int, generator: np.random.Generator) -> Rows:
     """Returns `wanted` of the first `count` whole numbers by lot, in random order; all of them where wanted is 0."""
     order = generator.permutation(count).astype(np.int64)
     return order[:wanted] if wanted else order
+
+
+def _labels(training_set: TrainingSet, settings: TrainingSettings) -> ImageLabels:
+    labels = training_set.labels
+    if labels is None or not labels.query_rows:
+        raise UsageError(
+            f"`mining` is '{settings.mining}', but the images have no labels of what matches; give a training set in "
+            "the SfM layout, or a recipe whose loss needs no labels."
+        )
+    return labels
+
+
+def _too_few(pool_clusters: npt.NDArray[np.int64], settings: TrainingSettings) -> UsageError:
+    return UsageError(
+        f"`negatives` is {settings.negatives}, but a pool of {len(pool_clusters)} images has only "
+        f"{len(np.unique(pool_clusters))} clusters, and a query takes none of its own; ask for fewer negatives or "
+        "give a larger `pool_size`."
+    )

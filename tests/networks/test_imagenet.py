@@ -15,11 +15,16 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from safetensors.torch import load, save
 from torch import Tensor
 
-from aml_edge.errors import CheckpointError, MissingExtraError, UsageError
+from aml_edge.downloads import OFFLINE_VARIABLE
+from aml_edge.errors import CheckpointError, DownloadError, MissingExtraError, UsageError
 from aml_edge.networks import imagenet
+from aml_edge.networks.backbones import BACKBONES
 from aml_edge.networks.imagenet import IMAGENET_WEIGHTS, WeightPackage, imagenet_classifier, load_imagenet_backbone
+from aml_edge.networks.released_cache import CACHE_VARIABLE
+from aml_edge.networks.torchvision_guard import import_timm
 
 SIDES_PX = {"efficientnet_lite0": 224, "efficientnet_lite2": 260}
 """What each was trained at: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite."""
@@ -89,10 +94,78 @@ def test_the_package_is_found_and_never_imported() -> None:
 
 def test_names_without_weights_are_refused() -> None:
     with pytest.raises(UsageError) as refusal:
-        load_imagenet_backbone("efficientnet_b3")
+        imagenet_classifier("efficientnet_b3")
     assert str(refusal.value) == (
         "`name` is 'efficientnet_b3'; ImageNet weights are known for efficientnet_lite0, efficientnet_lite2."
     )
+    with pytest.raises(UsageError, match="`backbone` is 'imagenet:mobilenetv2_035', but timm publishes no weights"):
+        load_imagenet_backbone("mobilenetv2_035")
+
+
+PUBLISHED = "/timm/mobilenetv2_050.lamb_in1k/resolve/main/model.safetensors"
+
+
+@pytest.fixture
+def hub(faulty_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A stand-in for timm's host that has the whole classifier of one small network, with seeded weights."""
+    monkeypatch.delenv(OFFLINE_VARIABLE, raising=False)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(imagenet, "HUB_URL", faulty_server.url)
+    classifier = import_timm().create_model("mobilenetv2_050", pretrained=False)
+    with torch.no_grad():
+        for number, weight in enumerate(classifier.parameters()):
+            weight.copy_(torch.linspace(-1, 1, weight.numel()).reshape(weight.shape) * (number + 1) / 100)
+    faulty_server.files[PUBLISHED] = save(classifier.state_dict())
+    return faulty_server
+
+
+def test_published_weights_are_fetched_once(hub: Any, tmp_path: Path) -> None:
+    backbone = load_imagenet_backbone("mobilenetv2_050")
+    published = load(hub.files[PUBLISHED])
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, published[key.removeprefix("trunk.")])
+    assert not backbone.training
+    again = load_imagenet_backbone("mobilenetv2_050")
+    assert torch.equal(again.trunk.conv_stem.weight, backbone.trunk.conv_stem.weight)
+    assert [path for path, _ in hub.requests] == [PUBLISHED]
+    assert (tmp_path / "cache" / "mobilenetv2_050.lamb_in1k.safetensors").read_bytes() == hub.files[PUBLISHED]
+
+
+def test_offline_the_message_says_where_to_put_the_file(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OFFLINE_VARIABLE, "1")
+    place = tmp_path / "cache" / "mobilenetv2_050.lamb_in1k.safetensors"
+    with pytest.raises(DownloadError, match=f"get it from {hub.url}{PUBLISHED} and put it at {place}"):
+        load_imagenet_backbone("mobilenetv2_050")
+    assert hub.requests == []
+    place.parent.mkdir()
+    place.write_bytes(hub.files[PUBLISHED])
+    load_imagenet_backbone("mobilenetv2_050")
+
+
+def test_a_published_file_of_something_else_is_refused(hub: Any) -> None:
+    hub.files[PUBLISHED] = save({"conv_stem.weight": torch.zeros(3)})
+    with pytest.raises(
+        CheckpointError, match=r"mobilenetv2_050\.lamb_in1k\.safetensors lacks bn1\.weight and \d+ more"
+    ):
+        load_imagenet_backbone("mobilenetv2_050")
+
+
+def test_a_damaged_published_file_is_refused(hub: Any) -> None:
+    hub.files[PUBLISHED] = b"no weights"
+    with pytest.raises(CheckpointError, match="is no safetensors file, or a damaged one"):
+        load_imagenet_backbone("mobilenetv2_050")
+
+
+def test_the_papers_backbones_know_what_timm_publishes_of_them() -> None:
+    timm = import_timm()
+    known = set(timm.list_pretrained())
+    for name in ("efficientnet_b3", "mobilenet_v2", "resnet101", "vgg16"):
+        spec = BACKBONES[name]
+        assert (
+            spec.imagenet or timm.models.get_pretrained_cfg(spec.timm_name).hf_hub_id.removeprefix("timm/")
+        ) in known
 
 
 def test_a_missing_package_gives_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:

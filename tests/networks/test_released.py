@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ import torch
 
 from aml_edge.errors import CheckpointError, SpaceMismatchError, UsageError
 from aml_edge.networks import released
-from aml_edge.networks.checkpoints import STUDENT_FILE, StudentCheckpoint, TeacherCheckpoint, save_student
+from aml_edge.networks.checkpoints import (
+    STUDENT_FILE,
+    StudentCheckpoint,
+    TeacherCheckpoint,
+    save_student,
+    save_teacher,
+)
 from aml_edge.networks.released import (
     newest_student,
     resolve_student,
@@ -184,14 +191,20 @@ def test_a_published_teacher_is_read_from_its_file(published: Callable[[str], An
     assert resolve_teacher(str(published("resnet50").path)).name == "resnet50-gem"
 
 
-@pytest.mark.parametrize("name", ["nothing", "efficientnet_lite2", "imagenet:resnet101", "imagenet:", ""])
+@pytest.mark.parametrize("name", ["nothing", "efficientnet_lite2", ""])
 def test_a_teacher_that_is_nowhere_is_said(name: str) -> None:
     with pytest.raises(UsageError) as refusal:
         resolve_teacher(name)
     assert str(refusal.value) == (
-        f"`teacher` is {name!r}; it must be a teacher's file, gem:NAME as released, or one of "
-        "imagenet:efficientnet_lite0, imagenet:efficientnet_lite2."
+        f"`teacher` is {name!r}; it must be a teacher's file, a run's folder, gem:NAME as released, or "
+        "imagenet:BACKBONE."
     )
+
+
+def test_a_teacher_of_a_run_is_found_by_its_folder_and_by_its_name(teacher: TeacherCheckpoint, tmp_path: Path) -> None:
+    save_teacher(replace(teacher, name="tuned", whitenings={}), tmp_path / "runs" / "tuned")
+    assert resolve_teacher("tuned", runs=tmp_path / "runs").space() == replace(teacher, name="tuned").space()
+    assert resolve_teacher(str(tmp_path / "runs" / "tuned")).name == "tuned"
 
 
 def test_a_whitening_that_came_with_the_teacher_is_found_by_name(teacher: TeacherCheckpoint) -> None:
