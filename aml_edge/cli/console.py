@@ -144,6 +144,8 @@ def _as_json(value: object) -> object:
         return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(_as_json(item) for item in value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

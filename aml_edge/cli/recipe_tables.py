@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from aml_edge.training.recipe import Recipe, read_recipe, recipe_names, values_of
@@ -53,10 +54,10 @@ def recipe_table(recipe: Recipe) -> Table:
     """Returns the values of a recipe, a line each, under what it says of itself."""
     table = _table("value", "is", "chosen by")
     for key, text in recipe.about.items():
-        table.add_row(key, text, "", style="dim")
+        table.add_row(escape(key), escape(text), "", style="dim")
     table.add_section()
     for name, value in values_of(recipe.settings).items():
-        table.add_row(name, str(value), recipe.source_of(name))
+        table.add_row(escape(name), escape(str(value)), recipe.source_of(name))
     return table
 
 

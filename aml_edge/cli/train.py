@@ -15,7 +15,7 @@ from rich.markup import escape
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.recipe_tables import recipe_list, recipe_table, recipes_table
-from aml_edge.errors import TrainingError, UsageError
+from aml_edge.errors import ImageError, TrainingError, UsageError
 from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_recipe
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 class RecipeOptions:
     """Which recipe, and what of it is changed."""
 
-    recipe: Annotated[str, typer.Option(help="Its name, or a TOML file; --list shows them.")] = DEFAULT_RECIPE
+    recipe: Annotated[
+        str | None, typer.Option(help="Its name, or a TOML file; --list shows them.", show_default=DEFAULT_RECIPE)
+    ] = None
     changes: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="Change a value of it; may be repeated.")
     ] = field(default_factory=list)
@@ -106,7 +108,7 @@ def train(
 
 
 def _chosen(options: RecipeOptions) -> Recipe:
-    return overridden(read_recipe(options.recipe), options.changes)
+    return overridden(read_recipe(options.recipe or DEFAULT_RECIPE), options.changes)
 
 
 def _planned(
@@ -124,13 +126,13 @@ def _planned(
 
 
 def _resumed(out: Path, data: Path | None, index: Path | None, options: RecipeOptions) -> TrainingPlan:
-    """Returns the plan of the run in a folder; data and index may have been moved."""
+    """Returns the plan of the run in a folder; data and index may have been moved, a recipe must say the same."""
     from aml_edge.index import open_index
     from aml_edge.training.planning import plan_training
     from aml_edge.training.run_folder import read_run_record
 
     begun = read_run_record(out)
-    recipe = overridden(begun.recipe, options.changes)
+    recipe = overridden(begun.recipe, options.changes) if options.recipe is None else _chosen(options)
     where = index or begun.index
     return plan_training(recipe, data or begun.data, None if where is None else open_index(where))
 
@@ -150,16 +152,16 @@ def _accelerator(options: MachineOptions) -> Accelerator:
 def _what_is_left_said(run: Path, console: Console) -> Iterator[None]:
     """Says what the run folder holds and how to go on, where the training was stopped or could not go on."""
     from aml_edge.training.log import read_epochs
-    from aml_edge.training.run_folder import LAST_FILE
+    from aml_edge.training.run_folder import LAST_FILE, RUN_RECORD
 
     try:
         yield
-    except (KeyboardInterrupt, TrainingError) as ending:
+    except (KeyboardInterrupt, TrainingError, ImageError, OSError) as ending:
         kept = "no network yet"
         if (run / LAST_FILE).is_file() and (epochs := read_epochs(run)):
             kept = f"the network of epoch {epochs[-1].epoch} in {LAST_FILE}"
         console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {escape(kept)}.", soft_wrap=True)
-        if isinstance(ending, KeyboardInterrupt):
+        if isinstance(ending, KeyboardInterrupt | OSError) and (run / RUN_RECORD).is_file():
             console.print(f"go on: aml-edge train --out {escape(str(run))} --resume", soft_wrap=True)
         raise
 
