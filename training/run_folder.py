@@ -97,6 +97,8 @@ def read_run_record(run: Path) -> RunRecord:
         )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
+        if record["version"] != _VERSION:
+            raise ValueError(f"its version is {record['version']!r}, this aml-edge reads {_VERSION}")
         recipe, index = record["recipe"], record["index"]
         return RunRecord(
             Recipe(
