@@ -31,11 +31,13 @@ class RemoteFile:
     Args:
         urls: where it is, tried in order: the next one where there is no such file.
         sha256: the first hex digits of its SHA-256, or all 64; empty where none is known.
+        beginnings: what it may begin with, as files of its kind do; empty where anything will do.
         most_bytes: how long it can be.
     """
 
     urls: tuple[str, ...]
     sha256: str = ""
+    beginnings: tuple[bytes, ...] = ()
     most_bytes: int = 1_000_000_000
 
 
@@ -88,8 +90,10 @@ def download(
 
 
 def require_right(remote: RemoteFile, path: Path) -> None:
-    """Raises `DownloadError` unless the file at `path` has the published hash and that of its record."""
+    """Raises `DownloadError` unless the file at `path` has the published hash, that of its record, and its kind."""
     record, sha256 = read_record(path), file_sha256(path)
+    if not _begins_right(remote, path):
+        raise DownloadError(f"{path} is no file of its kind; delete it and run the same command again.")
     if not sha256.startswith(remote.sha256):
         raise DownloadError(
             f"{path} is damaged or another file: its SHA-256 begins with {sha256[: len(remote.sha256)]}, the published "
@@ -162,6 +166,12 @@ def _fetch(url: str, path: Path, remote: RemoteFile, patience: Patience, progres
 def _right_record(remote: RemoteFile, path: Path, url: str) -> DownloadRecord:
     """Returns the record of the part that has come; a part that is not the right file is removed."""
     part, before = part_of(path), read_record(path)
+    if not _begins_right(remote, part):
+        forget_part(part)
+        raise DownloadError(
+            f"{url} gives something else than {path.name}, which would begin in another way; it was not kept: see what "
+            f"is at that address, or find the file elsewhere and put it at {path}."
+        )
     record = record_of(url, part)
     if not record.sha256.startswith(remote.sha256):
         forget_part(part)
@@ -176,6 +186,12 @@ def _right_record(remote: RemoteFile, path: Path, url: str) -> DownloadRecord:
         f"{url} gives another file than on {before.date}: its SHA-256 is {record.sha256}, then it was {before.sha256}; "
         f"it was not kept: if that is as it should be, delete {record_path(path)} and run the same command again."
     )
+
+
+def _begins_right(remote: RemoteFile, file: Path) -> bool:
+    with file.open("rb") as stream:
+        start = stream.read(max(map(len, remote.beginnings), default=0))
+    return not remote.beginnings or start.startswith(remote.beginnings)
 
 
 def _put_in_place(path: Path, record: DownloadRecord) -> None:

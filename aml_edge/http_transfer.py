@@ -117,7 +117,7 @@ def _append(response: HTTPResponse, part: Path, start: int, limits: TransferLimi
     done = start
     with (
         part.open("ab", buffering=0) as stream,
-        progress.task(f"downloading {part.stem}, kB", total // 1000) as task,
+        progress.task("downloading, kB", total // 1000) as task,
     ):
         task.advance(start // 1000)
         while block := _read(response):

@@ -40,7 +40,7 @@ class Listener:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        assert description == "downloading a.bin, kB"
+        assert description == "downloading, kB"
         counts = [total, 0]
         self.tasks.append(counts)
 
@@ -407,6 +407,25 @@ def test_a_web_page_is_not_the_file(case: Case, fault: Any) -> None:
         "browser."
     )
     assert case.left == set()
+
+
+def test_something_else_than_a_file_of_its_kind_is_refused_and_not_kept(case: Case) -> None:
+    """As a page that calls itself a file; where no hash is published, nothing else would tell."""
+    assert case.refusal(beginnings=(b"PK", b"\x80!")) == (
+        f"{case.server.url}{PATH} gives something else than a.bin, which would begin in another way; it was not kept: "
+        f"see what is at that address, or find the file elsewhere and put it at {case.to}."
+    )
+    assert case.left == set()
+    case.fetch(beginnings=(b"PK", CONTENT[:3]))
+    with pytest.raises(DownloadError) as refusal:
+        case.fetch(beginnings=(b"PK",))
+    assert str(refusal.value) == f"{case.to} is no file of its kind; delete it and run the same command again."
+
+
+def test_an_empty_file_can_be_right(case: Case) -> None:
+    case.server.files[PATH] = b""
+    case.fetch(hashlib.sha256(b"").hexdigest())
+    assert case.to.read_bytes() == b""
 
 
 @pytest.mark.parametrize(("length", "gives"), [(None, 0.3), ("absent", 0.1)], ids=["said", "found"])

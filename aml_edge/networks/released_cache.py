@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aml_edge.downloads import RemoteFile, download, require_right
 from aml_edge.networks.released_files import ReleasedFile
+from aml_edge.networks.torch_file import TORCH_BEGINNINGS
 from aml_edge.progress import SayingProgress
 
 CACHE_VARIABLE = "AML_EDGE_CACHE"
@@ -53,4 +54,4 @@ def fetched(file: ReleasedFile, progress: SayingProgress) -> Path:
 
 
 def _remote(file: ReleasedFile) -> RemoteFile:
-    return RemoteFile(file.urls, file.sha256, MOST_BYTES)
+    return RemoteFile(file.urls, file.sha256, TORCH_BEGINNINGS, MOST_BYTES)

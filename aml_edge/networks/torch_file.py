@@ -36,6 +36,8 @@ _TENSOR_TYPES = (
 )
 ALLOWED_TYPES = frozenset((*_TENSOR_TYPES, *STAND_INS))
 _ZIP_MAGIC = b"PK\x03\x04"
+TORCH_BEGINNINGS = (_ZIP_MAGIC, b"\x80")
+"""What a file of `torch.save` begins with: an archive's first bytes, in the older format a pickle's first one."""
 _LEGACY_PICKLES = 5
 """Magic number, protocol, system, the object, keys of the storages: what the format before PyTorch 1.6 begins with."""
 _lock = threading.Lock()
@@ -71,8 +73,7 @@ def read_torch_file(path: Path) -> object:
 def is_torch_file(path: Path) -> bool:
     """Returns whether a file begins as those of `torch.save` do, in either format."""
     with path.open("rb") as stream:
-        start = stream.read(len(_ZIP_MAGIC))
-    return start == _ZIP_MAGIC or start[:1] == b"\x80"
+        return stream.read(len(_ZIP_MAGIC)).startswith(TORCH_BEGINNINGS)
 
 
 @contextmanager

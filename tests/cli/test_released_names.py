@@ -93,7 +93,7 @@ def test_a_search_fetches_the_student_that_it_names_once(
     assert said[0] == f"downloading {FILE} to {cache}"
     assert said[1] == f"from {faulty_server.url}/aml/{FILE}: {len(content) / 1e6:.1f} MB"
     kilobytes = len(content) // 1000
-    assert said[2].startswith(f"downloading {FILE}, kB: {kilobytes}/{kilobytes}, ")
+    assert said[2].startswith(f"downloading, kB: {kilobytes}/{kilobytes}, ")
     sha256 = json.loads((cache / f"{FILE}.json").read_text())["sha256"]
     assert said[3] == f"no hash of {FILE} is published; its SHA-256 is {sha256}"
     assert again.out.splitlines() == [trusted, *first.out.splitlines()[5:]]

@@ -182,6 +182,13 @@ def test_a_hostile_file_is_refused_by_the_reader(host: Host) -> None:
         student(host, ALONE)
 
 
+def test_a_page_that_calls_itself_a_file_is_not_kept(host: Host) -> None:
+    host.server.files[f"/aml/{ALONE_FILE}"] = b"<!doctype html>"
+    with pytest.raises(DownloadError, match=rf"/aml/{ALONE_FILE} gives something else than {ALONE_FILE}"):
+        student(host, ALONE)
+    assert list(host.cache.iterdir()) == []
+
+
 def test_a_file_that_is_something_else_is_refused_by_the_reader(host: Host, contents: dict[str, bytes]) -> None:
     host.server.files[f"/aml/{ALONE_FILE}"] = contents["whitening"]
     with pytest.raises(CheckpointError, match="holds a whitening, not a network"):

@@ -14,7 +14,7 @@ from aml_edge.networks.released_cache import CACHE_VARIABLE, cache_folder, cache
 from aml_edge.networks.released_files import ReleasedFile, released_student
 from aml_edge.progress import SilentProgress
 
-CONTENT = b"weights"
+CONTENT = b"PK\x03\x04 weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()[:7]
 SILENT = SilentProgress()
 
@@ -61,7 +61,7 @@ def test_a_file_put_into_the_cache_by_hand_is_taken(cache: Path) -> None:
 
 def test_a_damaged_file_in_the_cache_is_refused_and_not_replaced(cache: Path) -> None:
     cache.mkdir()
-    (cache / "a.pth").write_bytes(b"damaged")
+    (cache / "a.pth").write_bytes(CONTENT[:-1])
     with pytest.raises(DownloadError, match=r"a\.pth is damaged or another file"):
         fetched(ReleasedFile(("a.pth",), ("http://127.0.0.1:9/a.pth",), SHA256), SILENT)
 
