@@ -21,7 +21,7 @@ MOST_BYTES = 1_000_000_000
 def cache_folder() -> Path:
     """Returns the folder of `AML_EDGE_CACHE`, else `aml-edge` in the user's cache folder (XDG)."""
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aml-edge"
 
 

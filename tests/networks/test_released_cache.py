@@ -28,6 +28,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_folder_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AML_EDGE_CACHE", "somewhere/else")
     assert cache_folder() == Path("somewhere/else")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("AML_EDGE_CACHE", "~/models")
+    assert cache_folder() == Path("/home/me/models")
 
 
 @pytest.mark.parametrize(
