@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +154,20 @@ def test_a_size_is_given_or_stays() -> None:
     assert sized(Preprocessing(64, Fit.SQUASH), 32) == Preprocessing(32, Fit.SQUASH)
     with pytest.raises(UsageError, match="`image_side_px` is 0"):
         sized(Preprocessing(64), 0)
+
+
+def test_queries_are_seen_at_the_index_s_scales_unless_told_otherwise(
+    student: StudentCheckpoint, teacher: TeacherCheckpoint, pixels: Pixels
+) -> None:
+    index = replace(index_in(teacher), scales=(1.0, 0.5))
+    whole = normalised(pixels)
+    half = whole.reshape(1, 3, SIDE // 2, 2, 24, 2).mean((3, 5))  # what bilinear is at half the size
+    by_student, by_teacher = partial(student_queries, student, index), partial(teacher_queries, teacher, index)
+    for ask, network in ((by_student, student.student), (by_teacher, teacher.teacher)):
+        with torch.inference_mode():
+            rows = [network(one)[0].double() for one in (whole, half)]
+        mean = ((rows[0] ** 3 + rows[1] ** 3) / 2) ** (1 / 3)
+        expected = {None: mean / mean.norm(), (1.0,): rows[0], (0.5,): rows[1]}
+        for scales, row in expected.items():
+            np.testing.assert_allclose(ask(scales=scales).embed([pixels])[0], row, atol=1e-5)
+        assert float((rows[0] - rows[1]).abs().max()) > 1e-4  # they can be told apart
