@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -280,7 +281,7 @@ class _Run:
         epoch, step = training.position.epoch, training.position.step
         loss = None if validation is None else validation_loss(validation, seed=self.settings.seed)
         best = loss is None or self.best_loss is None or loss < self.best_loss
-        if loss is not None and best:
+        if loss is not None and best and math.isfinite(loss):
             self.best_loss = loss
         if self.processes.is_main:
             losses = [(one.loss, one.anchors) for one in read_steps(self.run) if one.epoch == epoch]
