@@ -3,7 +3,7 @@
 Asymmetric rows whiten both sides with the teacher's whitening, which is that of the database; symmetric rows of a
 student whiten both sides with the student's own, where one is given.
 
-Source: Budnik and Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021, section 5.1.
+Source: Budnik and Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 They belong to how an image is embedded, as its preprocessing does, and not to the space: the two sides of a comparison
 may differ in them. The published protocol takes three. `aml_edge.networks.multi_scale` carries it out.
 
-Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, section 5.
+Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Each is raised to the network's GeM power, the mean is taken, its root, and L2: GeM over scales, as over places. A
 network whose embedding may be negative, since a linear layer of its own follows pooling, takes the plain mean.
 
-Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, section 5, and
-the published evaluation of the CNN Image Retrieval project: when the mean is plain, and that an image is resized after
+Source: Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, and the
+published evaluation of the CNN Image Retrieval project: when the mean is plain, and that an image is resized after
 normalisation, bilinear without smoothing, to whole pixels rounded down. That evaluation ran where PyTorch took the
 factor from the two sizes (before 1.6), which giving the size does still.
 """
