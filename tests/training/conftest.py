@@ -17,7 +17,12 @@ from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
+from aml_edge.training.inputs import PixelInputs
+from aml_edge.training.loop import Training
+from aml_edge.training.optimisation import freeze_stages
 from aml_edge.training.processes import Processes
+from aml_edge.training.settings import TrainingSettings
+from aml_edge.training.split import Split
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
 DIMENSION = 16
@@ -92,3 +97,30 @@ def start() -> StudentCheckpoint:
 def new_student() -> Callable[[], Student]:
     """Makes the same student again, to be trained."""
     return lambda: Student(StudentSpec("mobilenetv2_035", DIMENSION)).eval()
+
+
+class DoubleInputs(PixelInputs):
+    """Pixels for a student in float64. In float32 a gradient may be nothing but rounding, and Adam's first steps are
+    as long as where it is more: two loops that agree would part.
+    """
+
+    def __init__(self, student: Student, training_set: TrainingSet) -> None:
+        preprocessing = Preprocessing(SIDE)
+        super().__init__(student, training_set, preprocessing)
+        mean, std = (torch.tensor(value, dtype=torch.float64) for value in (preprocessing.mean, preprocessing.std))
+        self.trunk = lambda stack: student.backbone(((stack.double() / 255 - mean) / std).permute(0, 3, 1, 2))
+
+
+@pytest.fixture
+def new_training(
+    new_student: Callable[[], Student], labelled_set: TrainingSet, processes: Processes
+) -> Callable[..., Training]:
+    """Makes a training of the same student on the labelled set, in float64 where it is wanted."""
+
+    def make(settings: TrainingSettings, *, double: bool = False, images: TrainingSet = labelled_set) -> Training:
+        student = new_student()
+        freeze_stages(student.backbone, settings.frozen_stages)
+        inputs = DoubleInputs(student.double(), images) if double else PixelInputs(student, images, Preprocessing(SIDE))
+        return Training(student, Split(student, inputs, images, settings, processes), settings, processes)
+
+    return make
