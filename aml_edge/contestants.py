@@ -95,7 +95,7 @@ def _symmetric_pairings(contestants: Contestants, databases: Sequence[TeacherInd
     if contestants.student is None:
         return
     own = contestants.student_whitening
-    for scales in contestants.scales or dict.fromkeys(database.scales for database in databases):
+    for scales in contestants.scales or dict.fromkeys(database.scales for database in databases) or (SINGLE_SCALE,):
         side = _student_side(contestants.student, contestants.image_side_px, scales)
         for whitening in (None,) if own is None else (None, own):
             yield Pairing(side, side, whitening)

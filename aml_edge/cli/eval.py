@@ -90,8 +90,12 @@ class EvaluationReport:
 def evaluate(
     *,
     index: Annotated[
-        list[Path], typer.Option(help="The teacher's index of the data set. Give it again for one of other scales.")
-    ],
+        list[Path] | None,
+        typer.Option(
+            help="The teacher's index of the data set. Give it again for one of other scales; leave it out for a "
+            "student that was trained alone."
+        ),
+    ] = None,
     dataset: Annotated[Path, typer.Option(help="A data set in the revisited layout: gnd_NAME.pkl beside jpg/.")],
     options: ContestantOptions,
     json_target: JsonOption = None,
@@ -103,10 +107,11 @@ def evaluate(
     from aml_edge.index import open_index
 
     console = console_for(json_target)
-    indexes, data = [open_index(path) for path in index], load_revisited(dataset)
+    indexes, data = [open_index(path) for path in index or ()], load_revisited(dataset)
+    _require_enough(indexes, options)
     _require_different(indexes)
     progress = ConsoleProgress(console)
-    contestants = _contestants(options, indexes[0], progress)
+    contestants = _contestants(options, indexes[0] if indexes else None, progress)
     databases = _databases(indexes, options.whitening, contestants.teacher)
     rows = evaluate_contestants(contestants, databases, data, progress=progress)
     for line in (*_who_asks(contestants), *map(_what_is_asked, indexes)):
@@ -116,7 +121,7 @@ def evaluate(
     write_json(EvaluationReport(asked, data.name, len(data.database_ids), rows), json_target)
 
 
-def _contestants(options: ContestantOptions, index: TeacherIndex, progress: SayingProgress) -> Contestants:
+def _contestants(options: ContestantOptions, index: TeacherIndex | None, progress: SayingProgress) -> Contestants:
     """Returns who was named, or the newest run's student where nobody was."""
     from aml_edge.contestants import Contestants
     from aml_edge.formats import read_artifact
@@ -129,7 +134,8 @@ def _contestants(options: ContestantOptions, index: TeacherIndex, progress: Sayi
     teacher = None if options.teacher is None else resolve_teacher(options.teacher, progress=progress)
     student = None
     if options.student is not None or not named_another:
-        student = resolve_student(options.student, space=index.space_before_whitening, progress=progress)
+        space = None if index is None else index.space_before_whitening
+        student = resolve_student(options.student, space=space, progress=progress)
     own = options.student_whitening
     if own is not None and student is None:
         raise UsageError(f"`student_whitening` is '{own}', but no student is evaluated; add --student.")
@@ -159,6 +165,14 @@ def _databases(
     layers = [resolve_index_whitening(whitening, index, teacher) for index in indexes]
     pairs = zip(indexes, layers, strict=True)
     return tuple(database for index, layer in pairs for database in (index, whitened_index(index, layer)))
+
+
+def _require_enough(indexes: Sequence[TeacherIndex], options: ContestantOptions) -> None:
+    """Raises `UsageError` where something is to be compared with an index and there is none."""
+    for name in ("teacher", "artifact", "whitening"):
+        value = getattr(options, name)
+        if not indexes and value is not None:
+            raise UsageError(f"`{name}` is '{value}', but no index is given to compare it with; add --index.")
 
 
 def _require_different(indexes: Sequence[TeacherIndex]) -> None:

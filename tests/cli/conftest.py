@@ -29,7 +29,8 @@ from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.runtimes.checkpoint_embedders import student_embedder
 from aml_edge.space import EmbeddingSpace
-from aml_edge.training.starting_student import starting_student
+from aml_edge.training.settings import TrainingSettings
+from aml_edge.training.starting_network import starting_network
 
 SIDE = 40
 TOY_SPACE = EmbeddingSpace("toy", "0" * 64, 3)
@@ -138,7 +139,8 @@ QUERIES, DATABASE = 6, 24
 def lively_student() -> StudentCheckpoint:
     """An ImageNet EfficientNet-Lite0 with a random adaptor: its embeddings of different images differ."""
     space = EmbeddingSpace("toy teacher", "a" * 64, 32)
-    start = starting_student("imagenet:efficientnet_lite0", space, image_side_px=EXPORT_SIDE)
+    start = starting_network(TrainingSettings(image_side_px=EXPORT_SIDE), space)
+    assert isinstance(start, StudentCheckpoint)
     return replace(start, name="mine", trained=True)
 
 

@@ -416,3 +416,26 @@ def test_a_folder_of_another_layout_is_refused(
         f"error: {synthetic.train_root} holds 0 files gnd_*.pkl; "
         "a data set in the revisited layout has one, beside jpg/.\n"
     )
+
+
+def test_a_student_trained_alone_needs_no_index(
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, runs: Path
+) -> None:
+    beside = command_line(
+        "eval", "--index", index, "--dataset", synthetic.test_root, "--student", "first", "--json", "-"
+    )
+    alone = command_line("eval", "--dataset", synthetic.test_root, "--student", "first", "--json", "-")
+    assert alone.code == 0, alone.err
+    report = json.loads(alone.out)
+    assert report["indexes"] == []
+    assert report["rows"] == json.loads(beside.out)["rows"][:1]
+    assert "index:" not in alone.err
+
+
+@pytest.mark.parametrize(("option", "value"), [("teacher", "gem:vgg16"), ("artifact", "a.onnx"), ("whitening", "w")])
+def test_what_is_compared_with_an_index_needs_one(
+    command_line: CommandLine, synthetic: SyntheticReport, runs: Path, option: str, value: str
+) -> None:
+    ended = command_line("eval", "--dataset", synthetic.test_root, f"--{option}", value)
+    assert ended.code == 2
+    assert f"`{option}` is '{value}', but no index is given to compare it with; add --index." in ended.err

@@ -407,7 +407,7 @@ def test_a_teacher_of_ours_comes_back_as_it_was(own_teacher: TeacherCheckpoint, 
 
 def test_a_teacher_is_no_student(own_teacher: TeacherCheckpoint, tmp_path: Path) -> None:
     save_teacher(own_teacher, tmp_path)
-    with pytest.raises(CheckpointError, match="teacher.safetensors holds a teacher, not a student; name it where"):
+    with pytest.raises(CheckpointError, match=r"teacher\.safetensors holds a teacher, not a student; name it where"):
         load_student(tmp_path / "teacher.safetensors")
 
 
