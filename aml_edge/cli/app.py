@@ -15,6 +15,7 @@ from aml_edge.cli.demo import demo
 from aml_edge.cli.eval import evaluate
 from aml_edge.cli.export import export
 from aml_edge.cli.failures import exit_with_error, say_interrupted
+from aml_edge.cli.reproduce import reproduce
 from aml_edge.cli.search import search
 from aml_edge.cli.train import train
 from aml_edge.cli.verify import verify
@@ -64,6 +65,7 @@ app.command()(export)
 app.command()(verify)
 app.command()(bench)
 app.command()(search)
+app.command()(reproduce)
 
 
 def main() -> None:

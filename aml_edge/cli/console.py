@@ -145,7 +145,7 @@ def _as_json(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
     if isinstance(value, frozenset):
-        return sorted(_as_json(item) for item in value)
+        return sorted((_as_json(item) for item in value), key=str)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

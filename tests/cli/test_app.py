@@ -16,7 +16,7 @@ from aml_edge.errors import TeacherIndexError
 
 CommandLine = Callable[..., Any]
 COMMANDS = {
-    (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index", "whitening"),
+    (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index", "whitening", "reproduce"),
     ("demo",): ("--out", "--json"),
     ("data",): ("synth", "info"),
     ("data", "synth"): ("OUT", "--name", "--seed", "--image-side", "--landmarks-train", "--workers", "--json"),
@@ -24,7 +24,8 @@ COMMANDS = {
     ("index",): ("build", "info"),
     ("index", "build"): ("--teacher", "--images", "--out", "--whitening", "--skip-unreadable", "--restart", "--json"),
     ("index", "info"): ("INDEX", "--json"),
-    ("train",): ("--data", "--index", "--out", "--loss", "--epochs", "--json"),
+    ("train",): ("--recipe", "--set", "--list", "--data", "--index", "--out", "--resume", "--overwrite", "--json"),
+    ("reproduce",): ("--data", "--out", "--rows", "--json"),
     ("whitening",): ("--index", "--student", "--data", "--kind", "--dimension", "--out", "--overwrite", "--json"),
     ("eval",): ("--index", "--dataset", "--student", "--artifact", "--teacher", "--image-size", "--json"),
     ("export",): ("--format", "--precision", "--image-size", "--student", "--index", "--json"),
@@ -59,9 +60,11 @@ def test_an_unknown_option_is_wrong_usage(command_line: CommandLine, command: tu
     [
         (("data", "synth"), "Missing argument 'OUT'"),
         (("index", "build"), "Missing option '--teacher'"),
-        (("train",), "Missing option '--data'"),
+        (("train",), "`out` is missing"),
+        (("train", "--out", "runs/none"), "`data` is missing"),
+        (("reproduce",), "Missing option '--data'"),
         (("whitening",), "Missing option '--data'"),
-        (("eval",), "Missing option '--index'"),
+        (("eval",), "Missing option '--dataset'"),
         (("export",), "Missing option '--format'"),
         (("verify",), "Missing argument 'ARTIFACT"),
         (("search",), "Missing argument 'IMAGE"),
