@@ -27,8 +27,9 @@ class EventFile:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        # Its name ends with the step: one that is begun in the same second replaces only what is void.
-        self._writer: Any = EventsWriter(str(folder / "events"), f".{after_step}")
+        # Names begin with the second: files of one second are told apart, and read in order, by their number.
+        number = sum(1 for _ in folder.glob(EVENT_FILES))
+        self._writer: Any = EventsWriter(str(folder / "events"), f".{number:06}")
         begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._writer.write_event(self._event(wall_time=time.time(), step=after_step + 1, session_log=begin))
 

@@ -84,7 +84,7 @@ def test_scalars_come_back(tmp_path: Path) -> None:
 
 def test_what_is_gone_on_from_voids_later_steps(tmp_path: Path) -> None:
     """Also within the same second, in which names of files begin alike."""
-    for after, last in ((0, 5), (3, 4), (3, 6)):
+    for after, last in ((0, 5), (3, 4), *[(3, 3)] * 10, (3, 6), (6, 6)):
         board = EventFile(tmp_path, after_step=after)
         for step in range(after + 1, last + 1):
             board.scalar("loss", 10 * after + step, step)
