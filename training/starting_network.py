@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aml_edge.errors import UsageError
-from aml_edge.networks.backbones import backbone_spec
+from aml_edge.networks.backbones import FeatureMap, backbone_spec
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.imagenet import IMAGENET_PREFIX, load_imagenet_backbone
 from aml_edge.networks.student import Student, StudentSpec
@@ -25,17 +25,21 @@ def starting_network(
         progress: where a download of ImageNet weights is announced.
 
     Raises:
-        UsageError: there is no such backbone, no ImageNet weights for it, or no dimension is known.
+        UsageError: there is no such backbone, no ImageNet weights for it, no dimension is known, or it cannot be.
         MissingExtraError: its ImageNet weights are in a package that is not installed.
     """
     architecture = settings.backbone.removeprefix(IMAGENET_PREFIX)
     spec = backbone_spec(architecture)
     preprocessing = Preprocessing(settings.image_side_px, settings.fit, spec.mean, spec.std)
     name = f"{architecture}-untrained"
-    trunk = load_imagenet_backbone(architecture, progress=progress) if architecture != settings.backbone else None
     if settings.network is Network.TEACHER:
         teacher = Teacher(TeacherSpec(architecture), seed=settings.seed).eval()
-        teacher.backbone = trunk or teacher.backbone
+        if settings.dimension not in (0, teacher.dimension):
+            raise UsageError(
+                f"`dimension` is {settings.dimension}, but a teacher has no adaptor and {architecture} gives "
+                f"{teacher.dimension} values; set it to 0."
+            )
+        teacher.backbone = _imagenet_trunk(settings, progress) or teacher.backbone
         return TeacherCheckpoint(teacher, name, preprocessing)
     dimension = settings.dimension if space is None else space.dimension
     if not dimension:
@@ -46,5 +50,11 @@ def starting_network(
             "index of the teacher that the recipe is for."
         )
     student = Student(StudentSpec(architecture, dimension), seed=settings.seed).eval()
-    student.backbone = trunk or student.backbone
+    student.backbone = _imagenet_trunk(settings, progress) or student.backbone
     return StudentCheckpoint(student, name, space or untrained_space(dimension, "0" * 64), preprocessing, trained=False)
+
+
+def _imagenet_trunk(settings: TrainingSettings, progress: SayingProgress | None) -> FeatureMap | None:
+    """Returns the trunk with ImageNet weights where the settings name them; a download comes after all refusals."""
+    architecture = settings.backbone.removeprefix(IMAGENET_PREFIX)
+    return None if architecture == settings.backbone else load_imagenet_backbone(architecture, progress=progress)
