@@ -19,6 +19,7 @@ from aml_edge.training.settings import LARGEST, BatchNorm, Mining, Mode, Network
     ("changes", "message"),
     [
         ({"dimension": -1}, "`dimension` is -1; it must be at least 0."),
+        ({"bank_size": -1}, "`bank_size` is -1; it must be at least 0."),
         ({"queries_per_epoch": -1}, "`queries_per_epoch` is -1; it must be at least 0."),
         ({"negatives": 0}, "`negatives` is 0; it must be at least 1."),
         ({"pool_size": -1}, "`pool_size` is -1; it must be at least 0."),
@@ -67,9 +68,9 @@ def test_every_number_has_a_rule() -> None:
 
 def test_the_edges_of_the_rules_are_allowed() -> None:
     settings = TrainingSettings(
-        dimension=0, queries_per_epoch=0, negatives=1, pool_size=0, epochs=1, batch_size=1, image_side_px=32, decay=0,
-        warm_up=0, adaptor_rate_factor=0, pooling_rate_factor=0, weight_decay=0, frozen_stages=0, images_at_once=1,
-        seed=LARGEST,
+        dimension=0, bank_size=0, queries_per_epoch=0, negatives=1, pool_size=0, epochs=1, batch_size=1,
+        image_side_px=32, decay=0, warm_up=0, adaptor_rate_factor=0, pooling_rate_factor=0, weight_decay=0,
+        frozen_stages=0, images_at_once=1, seed=LARGEST,
     )  # fmt: skip
     assert settings.image_side_px == 32
 

@@ -15,7 +15,7 @@ from aml_edge.errors import UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
-from aml_edge.training.tuples import Tuples, anchors_per_epoch, tuples_of_epoch
+from aml_edge.training.tuples import Tuples, anchors_per_epoch, require_drawable, tuples_of_epoch
 
 Embeddings = npt.NDArray[np.float32]
 IMAGES = 60
@@ -198,6 +198,28 @@ def test_too_few_clusters_are_refused(mining: Mining) -> None:
         "`negatives` is 3, but a pool of 6 images has only 3 clusters, and a query takes none of its own; ask for "
         "fewer negatives or give a larger `pool_size`."
     )
+
+
+@pytest.mark.parametrize("mining", Mining)
+def test_what_no_lot_can_draw_is_refused_before_it_is_drawn(
+    labelled: TrainingSet, unlabelled: TrainingSet, mining: Mining
+) -> None:
+    """With the words that the drawing itself has."""
+    few = set_of([1, 1, 1, 2, 3, 3], [(0, 1)])
+    cases = [(labelled, 11), (labelled, 12), (unlabelled, 1), (set_of([1, 2, 3], []), 1), (few, 2), (few, 3)]
+    refused = []
+    for training_set, negatives in cases:
+        settings = TrainingSettings(mining=mining, negatives=negatives)
+        words: list[str] = []
+        for attempt in (require_drawable, drawn):
+            try:
+                attempt(training_set, settings)
+                words.append("")
+            except UsageError as error:
+                words.append(str(error))
+        assert words[0] == words[1]
+        refused.append(bool(words[0]))
+    assert refused == ([False] * 6 if mining is Mining.NONE else [False, True, True, True, False, True])
 
 
 def test_counts_the_anchors_that_it_draws(labelled: TrainingSet, unlabelled: TrainingSet) -> None:
