@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aml_edge.training.recipe import Recipe, read_recipe, recipe_names, values_of
 
@@ -46,7 +46,7 @@ def recipes_table() -> Table:
     for one in recipe_list():
         table.add_row(one.name, one.loss, one.teacher, one.mining)
         if one.published:
-            table.add_row("", one.published, style="dim")
+            table.add_row("", Text(one.published), style="dim")
     return table
 
 
@@ -54,10 +54,11 @@ def recipe_table(recipe: Recipe) -> Table:
     """Returns the values of a recipe, a line each, under what it says of itself."""
     table = _table("value", "is", "chosen by")
     for key, text in recipe.about.items():
-        table.add_row(escape(key), escape(text), "", style="dim")
+        table.add_row(Text(key), Text(text), "", style="dim")
     table.add_section()
     for name, value in values_of(recipe.settings).items():
-        table.add_row(escape(name), escape(str(value)), recipe.source_of(name))
+        shown = str(value).lower() if isinstance(value, bool) else str(value)  # as in TOML
+        table.add_row(Text(name), Text(shown), recipe.source_of(name))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _what_is_left_said(run: Path, console: Console) -> Iterator[None]:
             kept = f"the network of epoch {epochs[-1].epoch} in {LAST_FILE}"
         console.print(f"[yellow]stopped:[/] {escape(str(run))} holds {escape(kept)}.", soft_wrap=True)
         if isinstance(ending, KeyboardInterrupt | OSError) and (run / RUN_RECORD).is_file():
-            console.print(f"go on: aml-edge train --out {escape(str(run))} --resume", soft_wrap=True)
+            console.print(f"go on: aml-edge train --out {escape(shlex.quote(str(run)))} --resume", soft_wrap=True)
         raise
 
 
