@@ -7,22 +7,20 @@ unreadable ones in one error, or leaves them out where it was told to; then the 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, ImageError, UsageError
+from aml_edge.files import file_sha256
 from aml_edge.pixels import Box, Pixels, load_pixels
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
-
-AHEAD_PER_WORKER = 2
-"""Images that wait or are decoded, per thread: this bounds the memory."""
+from aml_edge.read_ahead import read_ahead
 
 EMBEDDING_BATCH = 16
 """Images handed to an Embedder at once; it batches them further, or not, as suits its runtime."""
@@ -38,10 +36,16 @@ class ImageItem:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """Fitted pixels, with the item's place in the sequence that was asked for."""
+    """Fitted pixels, with the item's place in the sequence that was asked for.
+
+    Args:
+        place, pixels: as said.
+        sha256: of the file's bytes, where it was asked for.
+    """
 
     place: int
     pixels: Pixels
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,13 @@ class UnreadableImage:
 
 
 def load_each(
-    items: Sequence[ImageItem], preprocessing: Preprocessing, *, workers: int
+    items: Sequence[ImageItem], preprocessing: Preprocessing, *, workers: int, hashed: bool = False
 ) -> Iterator[LoadedImage | UnreadableImage]:
-    """Yields one result for each item, in order; `workers` threads decode ahead."""
+    """Yields one result for each item, in order; `workers` threads decode ahead, and hash the files where told to."""
     if workers < 1:
         raise UsageError(f"`workers` is {workers}; reading takes at least one thread.")
-    return _results(items, preprocessing, workers)
+    load = partial(_load, preprocessing=preprocessing, hashed=hashed)
+    return read_ahead(load, enumerate(items), workers=workers)
 
 
 def load_many(
@@ -114,25 +119,13 @@ def embed_items(
     return embeddings
 
 
-def _results(
-    items: Sequence[ImageItem], preprocessing: Preprocessing, workers: int
-) -> Iterator[LoadedImage | UnreadableImage]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="image-loading")
-    ahead: deque[Future[LoadedImage | UnreadableImage]] = deque()
+def _load(
+    placed: tuple[int, ImageItem], *, preprocessing: Preprocessing, hashed: bool
+) -> LoadedImage | UnreadableImage:
+    place, item = placed
     try:
-        for place, item in enumerate(items):
-            ahead.append(pool.submit(_load, place, item, preprocessing))
-            if len(ahead) == AHEAD_PER_WORKER * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _load(place: int, item: ImageItem, preprocessing: Preprocessing) -> LoadedImage | UnreadableImage:
-    try:
-        return LoadedImage(place, load_pixels(item.path, preprocessing, item.box))
+        pixels = load_pixels(item.path, preprocessing, item.box)
+        return LoadedImage(place, pixels, file_sha256(item.path) if hashed else None)
     except ImageError as error:
         ((path, reason),) = error.failures
         return UnreadableImage(place, path, reason)

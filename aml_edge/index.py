@@ -1,14 +1,13 @@
 """`TeacherIndex`: a teacher's embeddings of a database on disk, which is what students are made to fit.
 
-A folder of `index.json` (the record), `embeddings.npy` (N, D), `ids.txt` (one id a line, in row order) and, where the
-space has a whitening, `whitening.safetensors` (m and P). Embeddings stay on disk and are memory-mapped.
-`aml_edge.index_building` makes one; nothing changes one.
+A folder of `index.json` (the record), `embeddings.npy` (N, D), `ids.txt` (one id a line, in row order),
+`images.sha256` (which bytes each image had) and, where the space has a whitening, `whitening.safetensors` (m and P).
+Embeddings stay on disk and are memory-mapped. `aml_edge.index_building` makes one; nothing changes one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,19 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from aml_edge.errors import TeacherIndexError, UsageError
+from aml_edge.index_record import DTYPE, RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.scales import SINGLE_SCALE, Scales, scales_from_json
+from aml_edge.scales import SINGLE_SCALE, Scales
 from aml_edge.space import EmbeddingSpace, require_same_space
 
-INDEX_VERSION = 1
-RECORD_FILE = "index.json"
 EMBEDDINGS_FILE = "embeddings.npy"
 IDS_FILE = "ids.txt"
 WHITENING_FILE = "whitening.safetensors"
-DTYPE = "float32"
-"""Of every index so far; written down, so that another one can follow."""
 _LISTED = 5
 
 
@@ -50,6 +46,8 @@ class TeacherIndex:
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
         skipped: ids that were left out because their images could not be read.
         scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
+        images_sha256: of the file that says which bytes each image had (`aml_edge.index_images`); None where an older
+            index has none.
     """
 
     path: Path
@@ -60,6 +58,7 @@ class TeacherIndex:
     whitening: Whitening | None
     skipped: tuple[str, ...] = ()
     scales: Scales = SINGLE_SCALE
+    images_sha256: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -108,63 +107,6 @@ class TeacherIndex:
         return {one: row for row, one in enumerate(self.ids)}
 
 
-@dataclass(frozen=True)
-class IndexRecord:
-    """What `index.json` says.
-
-    Args:
-        space, preprocessing, skipped, scales: as in `TeacherIndex`; an older record without scales means one.
-        count: N.
-        ids_sha256: SHA-256 of the bytes of `ids.txt`.
-    """
-
-    space: EmbeddingSpace
-    preprocessing: Preprocessing
-    count: int
-    ids_sha256: str
-    skipped: tuple[str, ...] = ()
-    scales: Scales = SINGLE_SCALE
-
-    def dumps(self) -> str:
-        """Returns the record as JSON text."""
-        record = {
-            "version": INDEX_VERSION,
-            "space": self.space.to_json() | {"fingerprint": self.space.fingerprint},
-            "count": self.count,
-            "dimension": self.space.dimension,
-            "dtype": DTYPE,
-            "ids_sha256": self.ids_sha256,
-            "preprocessing": self.preprocessing.to_json(),
-            "skipped": list(self.skipped),
-            "scales": list(self.scales),
-        }
-        return json.dumps(record, indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def loads(cls, text: str) -> IndexRecord:
-        """Reads what `dumps` wrote; raises ValueError, TypeError, KeyError or `UsageError` on any other text."""
-        record = json.loads(text)
-        if not isinstance(record, dict):
-            raise TypeError("it is not a JSON object")
-        if record.get("version") != INDEX_VERSION:
-            raise ValueError(f"its version is {record.get('version')!r}, this aml-edge reads {INDEX_VERSION}")
-        fields = dict(record["space"])
-        fingerprint = fields.pop("fingerprint")
-        space = EmbeddingSpace.from_json(fields)
-        if space.fingerprint != fingerprint:
-            raise ValueError("the fingerprint of its space does not match the space")
-        count, skipped = record["count"], record["skipped"]
-        if type(count) is not int or count < 1 or record["dimension"] != space.dimension:
-            raise ValueError("its count or dimension is not that of an index")
-        if record["dtype"] != DTYPE:
-            raise ValueError(f"its dtype is {record['dtype']!r}, this aml-edge reads {DTYPE}")
-        if not isinstance(skipped, list) or not all(isinstance(one, str) for one in skipped):
-            raise TypeError("what it skipped is not a list of names")
-        preprocessing = Preprocessing.from_json(record["preprocessing"])
-        scales = scales_from_json(record.get("scales", list(SINGLE_SCALE)))
-        return cls(space, preprocessing, count, str(record["ids_sha256"]), tuple(skipped), scales)
-
-
 def open_index(path: Path) -> TeacherIndex:
     """Returns the index in a folder, its embeddings memory-mapped.
 
@@ -178,12 +120,20 @@ def open_index(path: Path) -> TeacherIndex:
     try:
         record = IndexRecord.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, RecursionError, OSError, UsageError) as problem:
-        raise _damaged(path / RECORD_FILE, f"cannot be read: {problem}") from None
+        raise damaged(path / RECORD_FILE, f"cannot be read: {problem}") from None
     ids = _read_ids(path / IDS_FILE, record)
     embeddings = _map_embeddings(path / EMBEDDINGS_FILE, record)
     whitening = _read_whitening(path / WHITENING_FILE, record.space)
     return TeacherIndex(
-        path, record.space, record.preprocessing, ids, embeddings, whitening, record.skipped, record.scales
+        path=path,
+        space=record.space,
+        preprocessing=record.preprocessing,
+        ids=ids,
+        embeddings=embeddings,
+        whitening=whitening,
+        skipped=record.skipped,
+        scales=record.scales,
+        images_sha256=record.images_sha256,
     )
 
 
@@ -210,14 +160,14 @@ def _read_ids(file: Path, record: IndexRecord) -> tuple[str, ...]:
         content = file.read_bytes()
         ids = tuple(content.decode("utf-8").split("\n"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise _damaged(file, f"cannot be read: {problem}") from None
+        raise damaged(file, f"cannot be read: {problem}") from None
     if ids[-1] != "" or len(ids) - 1 != record.count:
-        raise _damaged(file, f"holds {len(ids) - 1} whole lines, but {RECORD_FILE} says {record.count}")
+        raise damaged(file, f"holds {len(ids) - 1} whole lines, but {RECORD_FILE} says {record.count}")
     ids = ids[:-1]
     if len(set(ids)) < len(ids):
-        raise _damaged(file, "names an image twice")
+        raise damaged(file, "names an image twice")
     if hashlib.sha256(content).hexdigest() != record.ids_sha256:
-        raise _damaged(file, f"is not the one that {RECORD_FILE} was written for (another SHA-256)")
+        raise damaged(file, f"is not the one that {RECORD_FILE} was written for (another SHA-256)")
     return ids
 
 
@@ -228,11 +178,11 @@ def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.float32]:
             shape, fortran_order, dtype = _read_npy_header(stream)
             start, size = stream.tell(), os.fstat(stream.fileno()).st_size
     except (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, RecursionError) as problem:
-        raise _damaged(file, f"cannot be read: {problem}") from None
+        raise damaged(file, f"cannot be read: {problem}") from None
     if shape != expected or fortran_order or dtype != np.dtype(DTYPE):
-        raise _damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {DTYPE}, row by row")
+        raise damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {DTYPE}, row by row")
     if size != start + 4 * record.count * record.space.dimension:
-        raise _damaged(file, f"has {size} bytes, which {expected} {DTYPE} do not have")
+        raise damaged(file, f"has {size} bytes, which {expected} {DTYPE} do not have")
     return np.memmap(file, np.dtype(DTYPE), "r", start, expected)
 
 
@@ -250,9 +200,9 @@ def _read_whitening(file: Path, space: EmbeddingSpace) -> Whitening | None:
     try:
         whitening, _ = read_tensors(file)
     except (OSError, ValueError) as problem:
-        raise _damaged(file, f"cannot be read: {problem}") from None
+        raise damaged(file, f"cannot be read: {problem}") from None
     if whitening.sha256 != space.whitening_sha256 or whitening.dimension != space.dimension:
-        raise _damaged(file, f"holds another whitening than {RECORD_FILE} says")
+        raise damaged(file, f"holds another whitening than {RECORD_FILE} says")
     return whitening
 
 
@@ -262,7 +212,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _damaged(file: Path, what: str) -> TeacherIndexError:
-    return TeacherIndexError(f"{file} {what}; copy the index again, or build it again: `aml-edge index build`.")

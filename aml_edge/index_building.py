@@ -24,23 +24,15 @@ from aml_edge.datasets.image_source import ImageSource
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
 from aml_edge.image_loading import LoadedImage, UnreadableImage, load_each
-from aml_edge.index import (
-    DTYPE,
-    EMBEDDINGS_FILE,
-    IDS_FILE,
-    RECORD_FILE,
-    WHITENING_FILE,
-    IndexRecord,
-    TeacherIndex,
-    encode_ids,
-    open_index,
-)
+from aml_edge.index import IDS_FILE, WHITENING_FILE, TeacherIndex, encode_ids, open_index
+from aml_edge.index_record import RECORD_FILE, IndexRecord
 from aml_edge.index_shards import (
     BuildPlan,
+    Shard,
     ShardSummary,
     begin_build,
     is_build_of,
-    read_shard_rows,
+    read_shard,
     remove_build,
     shard_path,
     signature_of,
@@ -48,6 +40,7 @@ from aml_edge.index_shards import (
     summarise_shard,
     write_shard,
 )
+from aml_edge.index_writing import write_rows
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.pixels import Pixels
@@ -154,13 +147,13 @@ class _Build:
         }
         pending = [number for number in range(len(shards)) if number not in summaries]
         items = [self.source.items[place] for number in pending for place in shards[number]]
-        results = load_each(items, self.embedder.preprocessing, workers=self.options.workers)
+        results = load_each(items, self.embedder.preprocessing, workers=self.options.workers, hashed=True)
         with progress.task("embedding", total) as task:
             task.advance(total - len(items))
             for number in pending:
-                rows, unreadable = self._embed_shard(results, shards[number], task)
-                write_shard(shard_path(self.folder, number), rows, unreadable, signatures[number])
-                summaries[number] = ShardSummary(len(rows), tuple(unreadable))
+                shard = self._embed_shard(results, shards[number], task)
+                write_shard(shard_path(self.folder, number), shard, signatures[number])
+                summaries[number] = shard.summary
         return [summaries[number] for number in range(len(shards))]
 
     def assemble(self, summaries: Sequence[ShardSummary], folder: Path) -> None:
@@ -175,6 +168,11 @@ class _Build:
             shutil.rmtree(folder)
         folder.mkdir()
         ids = encode_ids(kept)
+        (folder / IDS_FILE).write_bytes(ids)
+        if self.options.whitening is not None:
+            (folder / WHITENING_FILE).write_bytes(encode_whitening(self.options.whitening))
+        shards = (read_shard(shard_path(self.folder, number), one) for number, one in enumerate(summaries))
+        written = write_rows(folder, kept, self.embedder.space.dimension, shards)
         record = IndexRecord(
             space=self.embedder.space,
             preprocessing=self.embedder.preprocessing,
@@ -182,28 +180,27 @@ class _Build:
             ids_sha256=hashlib.sha256(ids).hexdigest(),
             skipped=tuple(self.source.ids[place] for place in sorted(unreadable)),
             scales=self.options.scales,
+            embeddings_sha256=written.embeddings_sha256,
+            images_sha256=written.images_sha256,
         )
-        (folder / IDS_FILE).write_bytes(ids)
-        if self.options.whitening is not None:
-            (folder / WHITENING_FILE).write_bytes(encode_whitening(self.options.whitening))
-        self._write_embeddings(folder / EMBEDDINGS_FILE, summaries)
         (folder / RECORD_FILE).write_text(record.dumps(), encoding="utf-8")
 
     def _embed_shard(
         self, results: Iterator[LoadedImage | UnreadableImage], places: range, task: ProgressTask
-    ) -> tuple[Embeddings, list[int]]:
-        """Returns the rows of a shard and the places of its unreadable images."""
+    ) -> Shard:
         rows, unreadable = [np.empty((0, self.embedder.space.dimension), np.float32)], []
+        hashes: list[str] = []
         for start in range(places.start, places.stop, IMAGES_AT_ONCE):
             group = dict(zip(range(start, places.stop), islice(results, IMAGES_AT_ONCE), strict=False))
-            loaded = {place: one.pixels for place, one in group.items() if isinstance(one, LoadedImage)}
+            loaded = {place: one for place, one in group.items() if isinstance(one, LoadedImage)}
             if len(loaded) < len(group) and not self.options.skip_unreadable:
                 raise self._all_unreadable(chain(group.values(), results), task)
             unreadable += [place for place in group if place not in loaded]
+            hashes += [one.sha256 for one in loaded.values() if one.sha256 is not None]
             if loaded:
-                rows.append(self._embed(loaded))
+                rows.append(self._embed({place: one.pixels for place, one in loaded.items()}))
             task.advance(len(group))
-        return np.concatenate(rows), unreadable
+        return Shard(np.concatenate(rows), tuple(hashes), tuple(unreadable))
 
     def _all_unreadable(self, results: Iterable[LoadedImage | UnreadableImage], task: ProgressTask) -> ImageBatchError:
         """Returns the error that lists every unreadable image, after the rest was read for nothing else."""
@@ -235,18 +232,6 @@ class _Build:
     def _signature(self, places: range) -> str:
         part = slice(places.start, places.stop)
         return signature_of(self.source.ids[part], self.source.items[part])
-
-    def _write_embeddings(self, file: Path, summaries: Sequence[ShardSummary]) -> None:
-        shape = (sum(summary.rows for summary in summaries), self.embedder.space.dimension)
-        header = {"descr": np.dtype(DTYPE).str, "fortran_order": False, "shape": shape}
-        with file.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, header)
-            for number, summary in enumerate(summaries):
-                rows = read_shard_rows(shard_path(self.folder, number))
-                assert rows.shape == (summary.rows, shape[1])
-                stream.write(rows.data)
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 def _is_taken(out: Path) -> bool:

@@ -1,8 +1,8 @@
 """What an unfinished index keeps on disk, so that a build which was killed goes on where it was.
 
 A folder beside the index to come: `plan.json` says what is being built, `shards/` holds the embeddings of so many
-images each, written atomically. A shard carries a signature of its images' files and is made again where one of them
-has changed, or where the shard itself is damaged.
+images each and the SHA-256 of their files, written atomically. A shard carries a signature of its images' files and is
+made again where one of them has changed, or where the shard itself is damaged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ PLAN_FILE = "plan.json"
 SHARDS_FOLDER = "shards"
 LOCK_FILE = "lock"
 PLAN_VERSION = 1
-_ROWS, _SIGNATURE, _UNREADABLE = "embeddings", "signature", "unreadable"
+_ROWS, _HASHES, _SIGNATURE, _UNREADABLE = "embeddings", "sha256", "signature", "unreadable"
+_SHA256_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,26 @@ class BuildPlan:
     def _record(self) -> dict[str, object]:
         parts = {"space": self.space.to_json(), "preprocessing": self.preprocessing.to_json()}
         return {"version": PLAN_VERSION, **asdict(self), **parts, "scales": list(self.scales)}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a build did of so many images.
+
+    Args:
+        rows: (n, D) embeddings of those that could be read.
+        hashes: n, the SHA-256 of each one's file, 64 hex digits.
+        unreadable: places, in the whole list of images, of those that could not.
+    """
+
+    rows: Embeddings
+    hashes: tuple[str, ...]
+    unreadable: tuple[int, ...]
+
+    @property
+    def summary(self) -> ShardSummary:
+        """What it holds."""
+        return ShardSummary(len(self.rows), self.unreadable)
 
 
 @dataclass(frozen=True)
@@ -166,31 +187,34 @@ def signature_of(ids: Sequence[str], items: Sequence[ImageItem]) -> str:
     return digest.hexdigest()
 
 
-def write_shard(path: Path, rows: Embeddings, unreadable: Sequence[int], signature: str) -> None:
+def write_shard(path: Path, shard: Shard, signature: str) -> None:
     """Writes a shard, whole or not at all."""
+    digests = np.frombuffer(bytes.fromhex("".join(shard.hashes)), np.uint8).reshape(-1, _SHA256_BYTES)
     with written_atomically(path) as partial:
-        metadata = {_SIGNATURE: signature, _UNREADABLE: json.dumps(list(unreadable))}
-        partial.write_bytes(save({_ROWS: rows}, metadata))  # save_file shuts others out: mode 600
+        metadata = {_SIGNATURE: signature, _UNREADABLE: json.dumps(list(shard.unreadable))}
+        partial.write_bytes(save({_ROWS: shard.rows, _HASHES: digests}, metadata))  # save_file shuts others out
 
 
 def summarise_shard(path: Path, images: int, dimension: int, signature: str) -> ShardSummary | None:
-    """Returns what a shard of so many images holds; None where it is missing, damaged, or of other files."""
+    """Returns what a shard of so many images holds; None where it is missing, damaged, of other files, or older."""
     try:
         with safe_open(path, framework="numpy") as opened:
-            metadata, rows = opened.metadata() or {}, opened.get_slice(_ROWS)
+            metadata, parts = opened.metadata() or {}, (opened.get_slice(_ROWS), opened.get_slice(_HASHES))
             unreadable = json.loads(metadata[_UNREADABLE])
-            shape, dtype = tuple(rows.get_shape()), rows.get_dtype()
+            found = [(part.get_dtype(), tuple(part.get_shape())) for part in parts]
     except (SafetensorError, OSError, ValueError, KeyError):
         return None
-    if metadata[_SIGNATURE] != signature or dtype != "F32" or shape != (images - len(unreadable), dimension):
+    rows = images - len(unreadable)
+    if metadata[_SIGNATURE] != signature or found != [("F32", (rows, dimension)), ("U8", (rows, _SHA256_BYTES))]:
         return None
-    return ShardSummary(shape[0], tuple(unreadable))
+    return ShardSummary(rows, tuple(unreadable))
 
 
-def read_shard_rows(path: Path) -> Embeddings:
-    """Returns the embeddings of a shard whose summary was found right."""
-    rows: Embeddings = load_file(path)[_ROWS]
-    return np.ascontiguousarray(rows)
+def read_shard(path: Path, summary: ShardSummary) -> Shard:
+    """Returns a shard whose summary was found right."""
+    parts = load_file(path)
+    hashes = tuple(digest.tobytes().hex() for digest in parts[_HASHES])
+    return Shard(np.ascontiguousarray(parts[_ROWS]), hashes, summary.unreadable)
 
 
 def _planned(folder: Path) -> str | None:

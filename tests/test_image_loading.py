@@ -17,7 +17,6 @@ from aml_edge import image_loading
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import ImageBatchError, UsageError
 from aml_edge.image_loading import (
-    AHEAD_PER_WORKER,
     EMBEDDING_BATCH,
     ImageItem,
     LoadedImage,
@@ -29,6 +28,7 @@ from aml_edge.image_loading import (
 from aml_edge.pixels import Box, Pixels
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.progress import ProgressTask
+from aml_edge.read_ahead import AHEAD_PER_WORKER
 from aml_edge.space import EmbeddingSpace
 
 SPACE = EmbeddingSpace("toy teacher", "a" * 64, 12)

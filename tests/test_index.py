@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError
-from aml_edge.index import IndexRecord, TeacherIndex, encode_ids, open_index
+from aml_edge.index import TeacherIndex, encode_ids, open_index
+from aml_edge.index_record import IndexRecord
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.preprocessing import Fit, Preprocessing
@@ -198,6 +199,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edited(folder, dtype="float64"),
         "its dtype is 'float64', this aml-edge reads float32",
     ),
+    "hash of nothing": (lambda folder: edited(folder, images_sha256=""), "its images_sha256 is no SHA-256"),
+    "hash of a number": (lambda folder: edited(folder, embeddings_sha256=7), "its embeddings_sha256 is no SHA-256"),
     "skipped numbers": (lambda folder: edited(folder, skipped=[1]), "what it skipped is not a list of names"),
     "scales of text": (lambda folder: edited(folder, scales="1"), "its scales are not a list of numbers"),
     "no scale": (lambda folder: edited(folder, scales=[]), "index.json cannot be read: `scales` is []; "),
@@ -295,6 +298,17 @@ def test_scales_come_back_and_an_older_record_has_one(folder: Path) -> None:
     assert open_index(folder).scales == (1.0,)
     edited(folder, scales=[1, 0.5])
     assert open_index(folder).scales == (1.0, 0.5)
+
+
+def test_hashes_of_embeddings_and_images_come_back_and_an_older_record_has_none(folder: Path) -> None:
+    older = IndexRecord(SPACE, PREPROCESSING, 3, "c" * 64)
+    newer = replace(older, embeddings_sha256="d" * 64, images_sha256="e" * 64)
+    assert IndexRecord.loads(newer.dumps()) == newer
+    assert IndexRecord.loads(older.dumps()) == older
+    assert not {"embeddings_sha256", "images_sha256"} & set(json.loads(older.dumps()))
+    assert open_index(folder).images_sha256 is None
+    edited(folder, images_sha256="e" * 64)
+    assert open_index(folder).images_sha256 == "e" * 64
 
 
 def test_ids_are_lines_of_text() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from aml_edge import index_building
 from aml_edge.datasets.image_source import ImageSource, image_source
@@ -107,7 +111,7 @@ def test_holds_the_embedding_of_every_image(source: ImageSource, tmp_path: Path)
     embedder = FakeEmbedder(SPACE, PREPROCESSING)
     for row, item in zip(index.embeddings, source.items, strict=True):
         assert row.tolist() == embedder.embed([load_pixels(item.path, PREPROCESSING)])[0].tolist()
-    assert sorted(contents(tmp_path / "index")) == ["embeddings.npy", "ids.txt", "index.json"]
+    assert sorted(contents(tmp_path / "index")) == ["embeddings.npy", "ids.txt", "images.sha256", "index.json"]
     assert not (tmp_path / "index.partial").exists()
 
 
@@ -124,6 +128,39 @@ def test_embeddings_file_is_what_numpy_writes(source: ImageSource, tmp_path: Pat
     index = build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "index", SMALL)
     np.save(tmp_path / "by-numpy.npy", index.embeddings)
     assert (tmp_path / "index" / "embeddings.npy").read_bytes() == (tmp_path / "by-numpy.npy").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not there")
+def test_images_are_written_down_as_sha256sum_does(tmp_path: Path) -> None:
+    """Backslashes too, which a name of a plain folder may have."""
+    source = pictures(tmp_path / "images", 5)
+    source.items[4].path.rename(tmp_path / "images" / "back\\slash.png")
+    break_image(source, 2)
+    options = replace(SMALL, skip_unreadable=True)
+    index = build_index(FakeEmbedder(SPACE, PREPROCESSING), image_source(tmp_path / "images"), tmp_path / "ix", options)
+    assert len(index.ids) == 4
+    written = (tmp_path / "ix" / "images.sha256").read_bytes()
+    by_it = subprocess.run(["sha256sum", "--", *index.ids], cwd=tmp_path / "images", capture_output=True, check=True)
+    assert written == by_it.stdout
+    record = json.loads((tmp_path / "ix" / "index.json").read_text())
+    assert record["images_sha256"] == index.images_sha256 == hashlib.sha256(written).hexdigest()
+    embeddings = (tmp_path / "ix" / "embeddings.npy").read_bytes()
+    assert record["embeddings_sha256"] == hashlib.sha256(embeddings).hexdigest()
+
+
+def test_shards_of_an_older_version_are_made_again(source: ImageSource, tmp_path: Path) -> None:
+    """They do not say which bytes the images had."""
+    build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "undisturbed", SMALL)
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=8), source, tmp_path / "index", SMALL)
+    shard = tmp_path / "index.partial" / "shards" / "000001.safetensors"
+    with safe_open(shard, framework="numpy") as opened:
+        metadata, rows = opened.metadata(), opened.get_tensor("embeddings")
+    shard.write_bytes(save({"embeddings": rows}, metadata))
+    second = CountingEmbedder()
+    build_index(second, source, tmp_path / "index", SMALL)
+    assert second.embedded == 7
+    assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
 
 
 def test_goes_on_where_it_broke_down(source: ImageSource, tmp_path: Path) -> None:
@@ -148,7 +185,7 @@ def test_killed_before_anything_that_it_does_to_a_file(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     kills = int(done.stdout)
-    assert kills > 25  # a lock, a plan, three shards, an index of three files, and the clean-up
+    assert kills > 25  # a lock, a plan, three shards, an index of four files, and the clean-up
     expected = contents(tmp_path / "undisturbed")
     for kill in range(1, kills + 1):
         assert contents(tmp_path / "outs" / f"killed-at-{kill}") == expected, f"killed at event {kill}"

@@ -13,10 +13,10 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress", "native_output", "numpy_stand_ins", "file_lock"),
+    ("errors", "progress", "native_output", "numpy_stand_ins", "file_lock", "read_ahead"),
     ("decoding", "http_opening"),
     ("files", "space", "safe_pickle", "preprocessing", "scales"),
-    ("artifact", "pixels", "partial_files", "download_records"),
+    ("artifact", "pixels", "partial_files", "download_records", "index_record"),
     ("http_transfer",),
     ("downloads",),
     ("embedder",),
@@ -24,7 +24,8 @@ CORE_ORDER = (
     ("networks",),
     ("runtimes",),
     ("index", "search", "bootstrap", "ranking"),
-    ("datasets", "index_shards", "querying", "index_whitening"),
+    ("datasets", "index_shards", "querying", "index_whitening", "index_images"),
+    ("index_writing",),
     ("index_building", "embedded_sides", "whitening_building"),
     ("contestants",),
     ("evaluation",),

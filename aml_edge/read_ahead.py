@@ -1,0 +1,29 @@
+"""`read_ahead`: what threads make of one value after another, in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+AHEAD_PER_WORKER = 2
+"""Results that wait or are being made, per thread: this bounds the memory."""
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+
+def read_ahead(function: Callable[[Value], Result], values: Iterable[Value], *, workers: int) -> Iterator[Result]:
+    """Yields the function's result for each value, in order; `workers` threads work ahead of whoever takes them."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for value in values:
+            ahead.append(pool.submit(function, value))
+            if len(ahead) == AHEAD_PER_WORKER * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

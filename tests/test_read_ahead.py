@@ -1,0 +1,55 @@
+"""Results of threads: in order, few ahead, and nothing left running."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from aml_edge.read_ahead import AHEAD_PER_WORKER, read_ahead
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 64])
+def test_results_come_in_the_order_of_the_values(workers: int) -> None:
+    def slow_first(value: int) -> int:
+        time.sleep(0.005 if value % 3 == 0 else 0)
+        return value * value
+
+    assert list(read_ahead(slow_first, range(20), workers=workers)) == [value * value for value in range(20)]
+
+
+def test_values_are_taken_only_as_far_ahead_as_the_bound() -> None:
+    taken = [0]
+
+    def values() -> Iterator[int]:
+        for value in range(50):
+            taken[0] += 1
+            yield value
+
+    for done, result in enumerate(read_ahead(lambda value: value, values(), workers=3), start=1):
+        assert result == done - 1
+        assert taken[0] <= done + 3 * AHEAD_PER_WORKER
+
+
+def test_what_goes_wrong_is_raised_in_its_place_and_no_thread_is_left() -> None:
+    before = threading.active_count()
+    results = read_ahead(lambda value: 1 // value, [1, 1, 0, 1], workers=2)
+    assert [next(results), next(results)] == [1, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert threading.active_count() == before
+
+
+def test_threads_end_with_the_iterator() -> None:
+    before = threading.active_count()
+    results = read_ahead(lambda value: value, range(100), workers=3)
+    next(results)
+    assert threading.active_count() > before
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_no_values_give_no_results() -> None:
+    assert list(read_ahead(str, [], workers=2)) == []
