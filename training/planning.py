@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from aml_edge.datasets.training_images import LabelledImages, training_images
 from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
+from aml_edge.index_images import require_same_images
 from aml_edge.progress import SayingProgress
 from aml_edge.training.objective import leaves_the_space, require_possible
 from aml_edge.training.recipe import Recipe
@@ -25,11 +27,12 @@ def plan_training(
         recipe: how.
         data: folder of the training images.
         index: the teacher's, of these images; None where the network is trained alone.
-        progress: where a download of ImageNet weights is announced.
+        progress: where a download of ImageNet weights, and the check of the images, are announced.
 
     Raises:
         UsageError: the recipe contradicts itself, needs an index or takes none, or is for another teacher.
-        DatasetError, UnsafePickleError, TeacherIndexError: data or index are broken or do not belong together.
+        DatasetError, UnsafePickleError, TeacherIndexError: data or index are broken or do not belong together; an
+            image that has other bytes than the index was built from is named.
         MissingExtraError: ImageNet weights are in a package that is not installed.
     """
     settings = recipe.settings
@@ -58,11 +61,15 @@ def plan_training(
             "network is kept, not the best: build the index again to have them in it."
         )
         validation = None
+    splits = [images.training] if validation is None else [images.training, validation]
+    sets = [training_set_of(split, index) for split in splits]
+    if index is not None:
+        _require_same_images(index, splits, progress)
     return TrainingPlan(
         start=starting_network(settings, None if index is None else index.space_before_whitening, progress=progress),
         recipe=recipe,
-        training=training_set_of(images.training, index),
-        validation=None if validation is None else training_set_of(validation, index),
+        training=sets[0],
+        validation=None if validation is None else sets[1],
         data=data,
         index=None if index is None else index.path,
         notes=tuple(notes),
@@ -78,6 +85,13 @@ def _note_on_space(recipe: Recipe) -> str | None:
         "not fit the teacher's index. Use it where one network embeds queries and database; for asymmetric testing "
         "choose regression or contrastive_plus."
     )
+
+
+def _require_same_images(
+    index: TeacherIndex, splits: Sequence[LabelledImages], progress: SayingProgress | None
+) -> None:
+    ids = [one for split in splits for one in split.ids]
+    require_same_images(index, ids, [item for split in splits for item in split.items], progress=progress)
 
 
 def _holds_none_of(index: TeacherIndex, images: LabelledImages) -> bool:
