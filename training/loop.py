@@ -93,6 +93,12 @@ class Training:
         """Whether all epochs are."""
         return self.position.epoch > self.settings.epochs
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What keeps float16's gradients from vanishing; None in any other precision."""
+        scaler: torch.amp.GradScaler | None = self._stepping.scaler
+        return scaler
+
     def steps_of_epoch(self) -> Iterator[StepRecord]:
         """Yields after each step that is left of the epoch; after the last, `end_epoch` leads to the next.
 
@@ -139,7 +145,7 @@ class Training:
         return StepRecord(position.step, position.epoch, len(batch), images, mean.item(), rate)
 
     def _require_finite(self, loss: Tensor, weights: list[nn.Parameter], batch: Tuples, position: Position) -> None:
-        scaled = self._stepping.scaler is not None
+        scaled = self.scaler is not None
         if scaled:
             self._processes.accelerator.unscale_gradients(self._stepping)
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])

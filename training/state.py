@@ -67,6 +67,7 @@ def save_state(training: Training, identity: Identity, best_loss: float | None, 
         "identity": asdict(identity),
         "position": asdict(training.position),
         "best_loss": best_loss,
+        "scaler": None if training.scaler is None else training.scaler.state_dict(),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps(header)
@@ -97,6 +98,7 @@ def restore_state(training: Training, identity: Identity, path: Path) -> float |
             raise ValueError("it is damaged, or not what a training has saved")
         header = json.loads(text)
         version, saved, best_loss = header["version"], header["identity"], header["best_loss"]
+        scaler = header["scaler"]
         position = Position(**header["position"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as problem:
         raise TrainingError(f"{path} cannot be read: {problem}; start again with --overwrite.") from None
@@ -108,6 +110,8 @@ def restore_state(training: Training, identity: Identity, path: Path) -> float |
         )
     try:
         _load(training, tensors)
+        if training.scaler is not None:
+            training.scaler.load_state_dict(scaler)
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as problem:
         reason = " ".join(str(problem).split())
         raise TrainingError(f"{path} does not fit the training: {reason}; start again with --overwrite.") from None

@@ -146,6 +146,19 @@ def test_a_loss_without_positives_goes_on_too(
     assert resumed.tuples.positives.shape == resumed.tuples.negatives.shape == (len(training_set.items), 0)
 
 
+def test_the_scale_of_float16_s_gradients_comes_back(new_training: NewTraining, tmp_path: Path) -> None:
+    scales: list[float] = []
+    for scale in (8.0, 65536.0):
+        training = new_training()
+        training._stepping.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=7)
+        if not scales:
+            save_state(training, IDENTITY, None, tmp_path / "state.safetensors")
+        restore_state(training, IDENTITY, tmp_path / "state.safetensors")
+        assert training.scaler is not None
+        scales.append(training.scaler.get_scale())
+    assert scales == [8.0, 8.0]
+
+
 @pytest.fixture
 def saved(unbroken: Unbroken, tmp_path: Path) -> Path:
     """The state after one step; a test may change it."""
@@ -170,6 +183,7 @@ def test_the_file_can_be_read_without_us(unbroken: Unbroken, start: StudentCheck
         "identity": json.loads(json.dumps(asdict(IDENTITY))),
         "position": {"epoch": 1, "batch": 1, "step": 1},
         "best_loss": 0.25,
+        "scaler": None,
     }
 
 
