@@ -144,9 +144,12 @@ def _accelerator(options: MachineOptions) -> Accelerator:
     if options.mixed_precision not in (None, "no", "fp16", "bf16"):
         raise UsageError(f"`mixed_precision` is {options.mixed_precision!r}; it must be no, fp16 or bf16.")
     try:
-        return Accelerator(cpu=options.cpu, mixed_precision=options.mixed_precision)
+        accelerator = Accelerator(cpu=options.cpu, mixed_precision=options.mixed_precision)
     except ValueError as problem:
         raise UsageError(f"`mixed_precision` is {options.mixed_precision!r}, which cannot be here: {problem}") from None
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would take float32
+        raise UsageError("`mixed_precision` is 'fp16', which a CPU does not train in; take bf16, or a GPU.")
+    return accelerator
 
 
 @contextmanager
