@@ -31,8 +31,8 @@ from aml_edge.exporters.verification import Verification
 from aml_edge.formats import OperatorCensus, read_artifact
 from aml_edge.networks import released
 from aml_edge.ranking import RetrievalReport, SettingReport
+from aml_edge.training.recipe import Recipe, read_recipe
 from aml_edge.training.run import TrainingReport
-from aml_edge.training.settings import TrainingSettings
 
 CommandLine = Callable[..., Any]
 Fail = dict[str, AmlEdgeError]
@@ -68,14 +68,28 @@ class StandIns:
         return f"index of {images.parent.name}"
 
     def trained(
-        self, index: str, images: Path, run: Path, settings: TrainingSettings, progress: object
+        self, index: str, images: Path, run: Path, recipe: Recipe, progress: object
     ) -> tuple[str, TrainingReport | None]:
-        assert (index, images, settings) == ("index of train", self._report.train_root, TrainingSettings())
+        assert (index, images, recipe) == ("index of train", self._report.train_root, read_recipe("synthetic-reg"))
         self.note("trained", run)
-        return "student", None if self.kept else TrainingReport(run, 6, 1, 2, 0.2, 0.1, 1.0, 2.0, 3.0)
+        report = TrainingReport(
+            run=run,
+            recipe=recipe.name,
+            images=6,
+            epochs=1,
+            steps=2,
+            first_loss=0.2,
+            last_loss=0.1,
+            best_epoch=1,
+            best_validation_loss=0.15,
+            preparing_seconds=1.0,
+            seconds=2.0,
+            images_per_second=3.0,
+        )
+        return "student", None if self.kept else report
 
-    def untrained(self, index: str, settings: TrainingSettings) -> str:
-        assert index == "index of train"
+    def untrained(self, index: str, recipe: Recipe) -> str:
+        assert (index, recipe.name) == ("index of train", "synthetic-reg")
         return "untrained"
 
     def evaluated(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +30,17 @@ from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.progress import ProgressTask, SilentProgress
 from aml_edge.space import EmbeddingSpace
-from aml_edge.training import run as training_run
-from aml_edge.training.loop import StepRecord, training_steps
+from aml_edge.training.log import read_epochs
+from aml_edge.training.loop import StepRecord, Training
+from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_recipe
 from aml_edge.training.settings import TrainingSettings
 
-SETTINGS = TrainingSettings(epochs=2, batch_size=4, image_side_px=64, frozen_stages=2)
+RECIPE = Recipe(
+    "small",
+    {},
+    TrainingSettings(backbone="mobilenetv2_035", epochs=2, batch_size=4, image_side_px=64, frozen_stages=2),
+)
+QUICK = overridden(RECIPE, ["epochs=1", "warm_start=false"])
 TOY_SPACE = EmbeddingSpace("toy", "0" * 64, 3)
 SILENT = SilentProgress()
 
@@ -58,9 +63,8 @@ class RecordingProgress:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small images and a small student in place of the demo's."""
+    """Small images in place of the demo's."""
     monkeypatch.setattr(steps, "IMAGE_SIDE_PX", 64)
-    monkeypatch.setattr(steps, "BACKBONE", "mobilenetv2_035")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,13 @@ def make_index(folder: Path, tiny_teacher: TeacherCheckpoint) -> Callable[[Path]
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_demo_s_recipe_comes_with_us_and_is_the_default() -> None:
+    recipe = read_recipe(steps.RECIPE)
+    assert steps.RECIPE == DEFAULT_RECIPE
+    assert recipe.settings.backbone == "imagenet:efficientnet_lite0"
+    assert recipe.settings.image_side_px == 256  # as the demo's teacher sees
 
 
 def test_things_are_where_the_commands_look_for_them() -> None:
@@ -137,17 +148,18 @@ def test_a_finished_student_is_kept(
     synthetic: SyntheticReport, make_index: Callable[[Path], TeacherIndex], tmp_path: Path
 ) -> None:
     index, run = make_index(synthetic.train_root), tmp_path / "runs" / "demo"
-    student, report = steps.trained(index, synthetic.train_root, run, SETTINGS, SILENT)
+    student, report = steps.trained(index, synthetic.train_root, run, RECIPE, SILENT)
     assert report is not None
-    assert (report.images, report.epochs, report.steps) == (6, 2, 4)
+    assert (report.images, report.epochs, report.steps, report.recipe) == (6, 2, 4, "small")
+    assert report.best_validation_loss is not None
     assert (student.name, student.space, student.trained) == ("demo", index.space, True)
     before = bytes_of(run)
-    again, nothing = steps.trained(index, synthetic.train_root, run, SETTINGS, SILENT)
+    again, nothing = steps.trained(index, synthetic.train_root, run, RECIPE, SILENT)
     assert nothing is None
     assert again.weights_sha256 == student.weights_sha256
     assert bytes_of(run) == before
 
-    other = replace(SETTINGS, epochs=1)
+    other = overridden(RECIPE, ["epochs=1"])
     _, anew = steps.trained(index, synthetic.train_root, run, other, SILENT)
     assert anew is not None and anew.epochs == 1
     assert bytes_of(run)[STUDENT_FILE] != before[STUDENT_FILE]
@@ -158,53 +170,66 @@ def test_a_finished_student_is_kept(
     assert retrained.space.teacher == "another"
 
 
-def test_a_training_that_was_stopped_after_an_epoch_starts_again(
+def test_a_training_that_was_stopped_goes_on(
     synthetic: SyntheticReport,
     make_index: Callable[[Path], TeacherIndex],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The student of the first epoch is there, but it is not the demo's."""
-    index = make_index(synthetic.train_root)
+    index, run = make_index(synthetic.train_root), tmp_path / "demo"
+    whole, epochs = Training.steps_of_epoch, []
 
-    def stopped(*arguments: Any) -> Iterator[StepRecord]:
-        for record in training_steps(*arguments):
+    def stopped(training: Training) -> Iterator[StepRecord]:
+        for record in whole(training):
             if record.epoch == 2:
                 raise KeyboardInterrupt
             yield record
 
+    def watched(training: Training) -> Iterator[StepRecord]:
+        epochs.append(training.position.epoch)
+        return whole(training)
+
     with monkeypatch.context() as patched:
-        patched.setattr(training_run, "training_steps", stopped)
+        patched.setattr(Training, "steps_of_epoch", stopped)
         with pytest.raises(KeyboardInterrupt):
-            steps.trained(index, synthetic.train_root, tmp_path, SETTINGS, SILENT)
-    half_way = load_student(tmp_path)
+            steps.trained(index, synthetic.train_root, run, RECIPE, SILENT)
+    half_way = load_student(run)
     assert half_way.trained
-    student, report = steps.trained(index, synthetic.train_root, tmp_path, SETTINGS, SILENT)
-    assert report is not None
-    assert student.weights_sha256 != half_way.weights_sha256
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "steps_of_epoch", watched)
+        student, report = steps.trained(index, synthetic.train_root, run, RECIPE, SILENT)
+    assert epochs == [2]
+    assert report is not None and (report.epochs, report.steps) == (2, 4)
+    unbroken, _ = steps.trained(index, synthetic.train_root, tmp_path / "unbroken" / "demo", RECIPE, SILENT)
+    assert student.weights_sha256 == unbroken.weights_sha256
+    assert len(read_epochs(run)) == 2
 
 
-@pytest.mark.parametrize("damage", ["no log", "no settings", "settings of no use"])
+@pytest.mark.parametrize("damage", ["no record", "a record of no use", "a student only"])
 def test_a_run_that_does_not_say_what_it_is_is_trained_again(
     synthetic: SyntheticReport, make_index: Callable[[Path], TeacherIndex], tmp_path: Path, damage: str
 ) -> None:
-    index, quick = make_index(synthetic.train_root), replace(SETTINGS, epochs=1, warm_start=False)
-    steps.trained(index, synthetic.train_root, tmp_path, quick, SILENT)
-    if damage == "no log":
-        (tmp_path / "log.csv").unlink()
-    elif damage == "no settings":
-        (tmp_path / "settings.json").unlink()
+    index = make_index(synthetic.train_root)
+    _, first = steps.trained(index, synthetic.train_root, tmp_path, QUICK, SILENT)
+    if damage == "no record":
+        (tmp_path / "run.json").unlink()
+    elif damage == "a record of no use":
+        (tmp_path / "run.json").write_text("{")
     else:
-        (tmp_path / "settings.json").write_text("{")
-    _, report = steps.trained(index, synthetic.train_root, tmp_path, quick, SILENT)
-    assert report is not None
+        for path in tmp_path.iterdir():
+            if path.is_file() and path.name != STUDENT_FILE:
+                path.unlink()
+    _, report = steps.trained(index, synthetic.train_root, tmp_path, QUICK, SILENT)
+    assert first is not None and report is not None
+    assert report.last_loss == first.last_loss
 
 
 def test_four_rows_are_evaluated(
     tiny_teacher: TeacherCheckpoint, synthetic: SyntheticReport, make_index: Callable[[Path], TeacherIndex]
 ) -> None:
     index, dataset = make_index(synthetic.test_root), load_revisited(synthetic.test_root)
-    before = steps.untrained(index, SETTINGS)
+    before = steps.untrained(index, RECIPE)
     assert (before.trained, before.space) == (False, index.space)
     rows = steps.evaluated(tiny_teacher, before, before, index, dataset, SILENT)
     assert [row.name for row in rows] == [
@@ -294,8 +319,7 @@ def test_the_demo_s_run_is_what_other_commands_find(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    quick = replace(SETTINGS, epochs=1, warm_start=False)
     run = DemoPaths(Path()).run
-    student, _ = steps.trained(make_index(synthetic.train_root), synthetic.train_root, run, quick, SILENT)
+    student, _ = steps.trained(make_index(synthetic.train_root), synthetic.train_root, run, QUICK, SILENT)
     for name in (None, "demo"):
         assert resolve_student(name).weights_sha256 == student.weights_sha256
