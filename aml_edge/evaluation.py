@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aml_edge.bootstrap import Interval, bootstrap_mean
+from aml_edge.checked_rows import CheckedRows
 from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
 from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
@@ -91,7 +92,7 @@ def evaluate_contestants(
 
     Raises:
         SpaceMismatchError: one of them lives in another space than the indexes; said before anything is embedded.
-        TeacherIndexError: an index lacks images of the data set.
+        TeacherIndexError: an index lacks images of the data set, or holds an embedding of one that cannot be.
         ImageBatchError: images cannot be read; all of them are listed.
     """
     for database in databases:
@@ -122,7 +123,7 @@ def evaluate_retrieval(
 
     Raises:
         SpaceMismatchError: queries and database live in different spaces.
-        TeacherIndexError: the index lacks images of the data set.
+        TeacherIndexError: the index lacks images of the data set, or holds an embedding of one that cannot be.
         ImageBatchError: images cannot be read; all of them are listed.
         UsageError: a query's embedding is not finite.
     """
@@ -131,9 +132,8 @@ def evaluate_retrieval(
     require_same_space(query_embedder.space, database.space, left_name=name, right_name=right)
     queries = embed_queries(query_embedder, dataset, name=name, progress=progress)
     if isinstance(database, TeacherIndex):
-        return _ranked(queries, database.embeddings, database.rows_of(dataset.database_ids), dataset)
-    embeddings = embed_database(database, dataset, progress=progress, said=name)
-    return _ranked(queries, embeddings, np.arange(len(embeddings)), dataset)
+        return _ranked(queries, database, dataset)
+    return _ranked(queries, embed_database(database, dataset, progress=progress, said=name), dataset)
 
 
 def retrieval_row(queries: str, database: str, report: RetrievalReport) -> RetrievalRow:
@@ -146,11 +146,10 @@ def _row(pairing: Pairing, sides: EmbeddedSides, dataset: RevisitedDataset) -> R
     asking, database, whitening = pairing.queries, pairing.database, pairing.whitening
     queries = _followed(sides.queries(asking), whitening)
     if isinstance(database, TeacherIndex):
-        report = _ranked(queries, database.embeddings, database.rows_of(dataset.database_ids), dataset)
+        report = _ranked(queries, database, dataset)
         name, folder, sha256 = TEACHER, database.path, database.space.whitening_sha256
     else:
-        embeddings = _followed(sides.database(database), whitening)
-        report = _ranked(queries, embeddings, np.arange(len(embeddings)), dataset)
+        report = _ranked(queries, _followed(sides.database(database), whitening), dataset)
         name, folder, sha256 = database.name, None, None if whitening is None else whitening.sha256
     return replace(
         retrieval_row(asking.name, name, report),
@@ -166,10 +165,16 @@ def _followed(rows: Embeddings, whitening: Whitening | None) -> Embeddings:
     return rows if whitening is None else whitened_rows(rows, whitening)
 
 
-def _ranked(
-    queries: Embeddings, embeddings: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], dataset: RevisitedDataset
+def _ranked(queries: Embeddings, database: TeacherIndex | Embeddings, dataset: RevisitedDataset) -> RetrievalReport:
+    """Returns how the queries rank the data set's database: its rows of an index, or all rows of an array."""
+    if isinstance(database, TeacherIndex):
+        return _ranked_rows(queries, database.checked_embeddings, database.rows_of(dataset.database_ids), dataset)
+    return _ranked_rows(queries, database, np.arange(len(database)), dataset)
+
+
+def _ranked_rows(
+    queries: Embeddings, embeddings: CheckedRows | Embeddings, rows: npt.NDArray[np.intp], dataset: RevisitedDataset
 ) -> RetrievalReport:
-    """Returns how the queries rank those rows of the database, which are in the data set's order."""
     similarities = np.empty((len(queries), len(rows)), np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from aml_edge.checked_rows import CheckedRows
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.index_record import DTYPE, RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
@@ -71,6 +72,11 @@ class TeacherIndex:
         if self.whitening is None:
             return self.space
         return replace(self.space, dimension=self.whitening.projection.shape[1], whitening_sha256=None)
+
+    @property
+    def checked_embeddings(self) -> CheckedRows:
+        """The embeddings, of which none is read that is not finite or not of unit length."""
+        return CheckedRows(self.path, self.ids, self.embeddings)
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Returns the row of each id; raises `TeacherIndexError` that names what the index does not hold."""

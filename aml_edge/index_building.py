@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
+from aml_edge.checked_rows import unsound_rows
 from aml_edge.datasets.image_source import ImageSource
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
@@ -95,7 +96,8 @@ def build_index(
 
     Raises:
         ImageBatchError: images cannot be read and are not to be skipped; all of them are listed.
-        TeacherIndexError: `out` is taken, an unfinished build has another plan, or an embedding is not finite.
+        TeacherIndexError: `out` is taken, an unfinished build has another plan, or an embedding is not finite
+            or not of unit length.
         UsageError: the whitening is not that of the embedder's space.
     """
     options, partial = options or IndexOptions(), Path(f"{out}.partial")
@@ -214,11 +216,12 @@ class _Build:
     def _embed(self, loaded: Mapping[int, Pixels]) -> Embeddings:
         rows = self.embedder.embed(list(loaded.values()))
         assert rows.shape == (len(loaded), self.embedder.space.dimension)
-        broken = [self.source.ids[place] for place, row in zip(loaded, rows, strict=True) if not np.isfinite(row).all()]
-        if broken:
+        unsound = unsound_rows(rows)
+        if len(unsound):
+            first = self.source.ids[list(loaded)[unsound[0]]]
             raise TeacherIndexError(
-                f"{self.embedder.name} gives {len(broken)} embeddings that are not finite, the first for {broken[0]}; "
-                "an index takes finite ones only: check the teacher's weights, or leave the image out."
+                f"{self.embedder.name} gives {len(unsound)} embeddings that are not finite or not of unit length, the "
+                f"first for {first}; an index takes none of those: check the teacher's weights, or leave the image out."
             )
         return rows
 

@@ -43,11 +43,15 @@ def whitened_index(index: TeacherIndex, whitening: Whitening) -> TeacherIndex:
 
     Raises:
         UsageError: it is whitened already, or the whitening takes embeddings of another dimension.
+        TeacherIndexError: an embedding cannot be one; it is named.
     """
     _require_fits(whitening, index, whitening.sha256[:8])
     space = replace(index.space, dimension=whitening.dimension, whitening_sha256=whitening.sha256)
-    rows = whitened_rows(index.embeddings, whitening)
-    return replace(index, space=space, embeddings=rows, whitening=whitening)
+    embeddings, checked = np.empty((len(index.ids), whitening.dimension), np.float32), index.checked_embeddings
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        embeddings[block] = whitened_rows(checked[block], whitening)
+    return replace(index, space=space, embeddings=embeddings, whitening=whitening)
 
 
 def resolve_index_whitening(name: str, index: TeacherIndex, teacher: TeacherCheckpoint | None) -> Whitening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,23 @@ from aml_edge.errors import UsageError
 
 BLOCK_VALUES = 1 << 23
 """Values of the database, or similarities, that are held at once: 32 MiB of each in float32."""
+
+
+class Rows(Protocol):
+    """A database of (M, D) embeddings, read in blocks: an array, memory-mapped or not, or a checked view of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, D)."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns M."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.floating]:
+        """Returns (n, D)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,14 +45,14 @@ class TopK:
     similarities: npt.NDArray[np.float32]
 
 
-def top_k(query_embeddings: Embeddings, database: npt.NDArray[np.floating], k: int) -> TopK:
+def top_k(query_embeddings: Embeddings, database: Rows, k: int) -> TopK:
     """Returns the k database rows of highest inner product with each query; the cosine, since rows are L2-normalised.
 
     Similarities are computed in float32, whatever the database is stored in. Equal ones come in database order.
 
     Args:
         query_embeddings: (Q, D).
-        database: (M, D) float32 or float16, in memory or memory-mapped; read once, in order.
+        database: (M, D) float32 or float16; read once, in order.
         k: at least 1.
 
     Raises:
@@ -72,10 +90,10 @@ def _merge(best: TopK, similarities: npt.NDArray[np.float32], start: int, k: int
     return merged
 
 
-def _require_search(queries: Embeddings, database: npt.NDArray[np.floating], k: int) -> None:
+def _require_search(queries: Embeddings, database: Rows, k: int) -> None:
     if k < 1:
         raise UsageError(f"`k` is {k}; a search finds at least one image.")
-    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
+    if queries.ndim != 2 or len(database.shape) != 2 or queries.shape[1] != database.shape[1]:
         raise UsageError(
             f"`query_embeddings` has shape {queries.shape} and `database` {database.shape}; "
             "both must be (rows, D) with the same D."

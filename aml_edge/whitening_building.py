@@ -107,7 +107,7 @@ def rows_of_index(index: TeacherIndex, ids: Sequence[str]) -> NetworkRows:
     """Returns what the teacher gave of images, found by id; rows of others are left alone.
 
     Raises:
-        TeacherIndexError: an image is not in the index.
+        TeacherIndexError: an image is not in the index, or its embedding there cannot be one.
         UsageError: the index is whitened.
     """
     if index.space.whitening_sha256 is not None:
@@ -115,7 +115,7 @@ def rows_of_index(index: TeacherIndex, ids: Sequence[str]) -> NetworkRows:
             f"the index {index.path} is whitened already ({index.space.whitening_sha256[:8]}); "
             "a whitening is learned on an index that was built without one: `aml-edge index build`."
         )
-    rows = index.embeddings[index.rows_of(ids)]
+    rows = index.checked_embeddings[index.rows_of(ids)]
     return NetworkRows(index.space.teacher, index.space.weights_sha256, index.space, rows)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from aml_edge.artifact import Precision
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.exporters.agreement import (
@@ -116,7 +114,8 @@ def measure_compatibility(
 
     Raises:
         ImageBatchError: images cannot be read; all of them are listed.
-        TeacherIndexError: the ground truth is about images that are not in the index.
+        TeacherIndexError: the ground truth is about images that are not in the index, or the index holds an embedding
+            that cannot be one.
     """
     progress = progress or SilentProgress()
     remembered = RememberingEmbedder(sides.artifact)
@@ -126,7 +125,7 @@ def measure_compatibility(
     if images.ground_truth:
         queries = slice(len(images.queries))
         native = _embed(sides.native_student, images.queries, progress, "student, native pixels")
-        database = np.asarray(index.embeddings[index.rows_of(images.database_ids)])
+        database = index.checked_embeddings[index.rows_of(images.database_ids)]
         embedded = QueryEmbeddings(native, student[queries], artifact[queries])
         retrieval = measure_retrieval_agreement(embedded, database, images.ground_truth)
     return CompatibilityReport(
@@ -136,9 +135,9 @@ def measure_compatibility(
         distinct_images=remembered.distinct_images,
         student_non_finite=non_finite_rows(student),
         student_pair_distance=median_pair_distance(student),
-        index_pair_distance=median_pair_distance(index.embeddings[evenly_spaced(len(index.ids), 512)]),
+        index_pair_distance=median_pair_distance(index.checked_embeddings[evenly_spaced(len(index.ids), 512)]),
         retrieval=retrieval,
-        ranking=measure_rank_agreement(student, artifact, index.embeddings),
+        ranking=measure_rank_agreement(student, artifact, index.checked_embeddings),
         agreement=agreement_of(student, artifact),
         teacher=_teacher_agreement(student, artifact, index, images),
         unreadable=images.unreadable,
@@ -152,7 +151,7 @@ def _teacher_agreement(
     present = [place for place, one in enumerate(images.other_ids) if one in known]
     if not present:
         return None
-    teacher: Embeddings = np.asarray(index.embeddings[index.rows_of([images.other_ids[place] for place in present])])
+    teacher = index.checked_embeddings[index.rows_of([images.other_ids[place] for place in present])]
     rows = [len(images.queries) + place for place in present]
     return TeacherAgreement(
         images=len(present),

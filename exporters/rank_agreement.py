@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aml_edge.checked_rows import CheckedRows
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.agreement import Vector, evenly_spaced
 from aml_edge.search import top_k
@@ -52,7 +53,9 @@ class RankAgreement:
     smallest_correlation: float
 
 
-def measure_rank_agreement(student: Embeddings, artifact: Embeddings, database: Embeddings) -> RankAgreement:
+def measure_rank_agreement(
+    student: Embeddings, artifact: Embeddings, database: CheckedRows | Embeddings
+) -> RankAgreement:
     """Returns how alike the (Q, D) embeddings of the same images rank a database of (M, D).
 
     A row of the artifact that is not finite finds nothing: its overlap is zero, and the correlations become NaN.
@@ -94,7 +97,7 @@ def overlap(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Vector
 
 
 def _overlaps(
-    student: Embeddings, artifact: Embeddings, database: Embeddings, cut_offs: list[int]
+    student: Embeddings, artifact: Embeddings, database: CheckedRows | Embeddings, cut_offs: list[int]
 ) -> tuple[TopKOverlap, ...]:
     found = np.isfinite(artifact).all(axis=1) & np.isfinite(student).all(axis=1)
     ours = top_k(student[found], database, cut_offs[-1]).rows

@@ -164,6 +164,24 @@ def test_images_that_the_index_lacks_are_named(dataset: RevisitedDataset) -> Non
         evaluate_retrieval(AngleEmbedder(), index, dataset)
 
 
+@pytest.mark.parametrize(("value", "said"), [(math.nan, "that is not finite"), (2.0, "of length 2, not 1")])
+def test_an_embedding_of_the_index_that_cannot_be_one_is_named(
+    dataset: RevisitedDataset, monkeypatch: pytest.MonkeyPatch, value: float, said: str
+) -> None:
+    """Where a ranking reads it; that of an image outside of the data set does not matter."""
+    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 2)
+    index = index_of((*dataset.database_ids, "jpg/other.jpg"), (*DATABASE_DEGREES, 0))
+    index.embeddings[6] *= value
+    require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
+    index.embeddings[3] *= value
+    with pytest.raises(TeacherIndexError) as refusal:
+        evaluate_retrieval(AngleEmbedder(), index, dataset)
+    assert str(refusal.value) == (
+        f"the index index holds an embedding {said}, for jpg/30.jpg; `aml-edge index verify index` finds all of them: "
+        "copy the index again, or build it again."
+    )
+
+
 def test_a_query_that_is_not_finite_is_named(dataset: RevisitedDataset) -> None:
     index = index_of(dataset.database_ids, DATABASE_DEGREES)
     with pytest.raises(UsageError) as refusal:

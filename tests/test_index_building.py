@@ -42,19 +42,20 @@ KILLED_BUILDS = Path(__file__).with_name("index_building_killed.py")
 
 
 class CountingEmbedder(FakeEmbedder):
-    """Counts what it embeds, and can break down or give NaN."""
+    """Counts what it embeds, and can break down or fill the row of an image with a value."""
 
-    def __init__(self, *, fails_after: int | None = None, nan_for: int | None = None) -> None:
+    def __init__(self, *, fails_after: int | None = None, row_of: tuple[int, float] = (-1, 0.0)) -> None:
         super().__init__(SPACE, PREPROCESSING)
         self.embedded = 0
-        self._fails_after, self._nan_for = fails_after, nan_for
+        self._fails_after, self._row_of = fails_after, row_of
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:
         if self._fails_after is not None and self.embedded >= self._fails_after:
             raise RuntimeError("power cut")
         rows = super().embed(images)
-        if self._nan_for is not None and self.embedded <= self._nan_for < self.embedded + len(images):
-            rows[self._nan_for - self.embedded, 3] = np.nan
+        place, value = self._row_of
+        if self.embedded <= place < self.embedded + len(images):
+            rows[place - self.embedded] = value
         self.embedded += len(images)
         return rows
 
@@ -279,12 +280,15 @@ def test_nothing_readable_is_no_index(source: ImageSource, tmp_path: Path) -> No
     assert not (tmp_path / "index").exists()
 
 
-def test_embeddings_that_are_not_finite_are_refused(source: ImageSource, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 2.0])
+def test_embeddings_that_are_not_finite_or_not_of_unit_length_are_refused(
+    source: ImageSource, tmp_path: Path, value: float
+) -> None:
     with pytest.raises(TeacherIndexError) as refusal:
-        build_index(CountingEmbedder(nan_for=6), source, tmp_path / "index", SMALL)
+        build_index(CountingEmbedder(row_of=(6, value)), source, tmp_path / "index", SMALL)
     assert str(refusal.value) == (
-        f"fake gives 1 embeddings that are not finite, the first for {source.ids[6]}; an index takes finite ones only: "
-        "check the teacher's weights, or leave the image out."
+        f"fake gives 1 embeddings that are not finite or not of unit length, the first for {source.ids[6]}; an index "
+        "takes none of those: check the teacher's weights, or leave the image out."
     )
     assert not (tmp_path / "index").exists()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aml_edge import index_whitening
-from aml_edge.errors import CheckpointError, SpaceMismatchError, UsageError
+from aml_edge.errors import CheckpointError, SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex
 from aml_edge.index_whitening import (
     resolve_index_whitening,
@@ -46,6 +46,7 @@ def space() -> EmbeddingSpace:
 @pytest.fixture
 def index(space: EmbeddingSpace, tmp_path: Path) -> TeacherIndex:
     rows = np.random.default_rng(0).random((5, DIMENSION)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.save(tmp_path / "rows.npy", rows)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
     ids = tuple(f"{number}.jpg" for number in range(5))
@@ -77,6 +78,15 @@ def test_an_index_becomes_what_it_would_have_been(index: TeacherIndex, space: Em
     assert (whitened.ids, whitened.scales, whitened.path) == (index.ids, (1.0, 0.5), Path("ix"))
     np.testing.assert_allclose(whitened.embeddings, by_hand(index.embeddings, layer(1)), atol=2e-6)
     assert index.space == space  # and the index itself is left alone
+
+
+def test_an_embedding_that_cannot_be_one_is_not_whitened(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whitening gives every row unit length, so nobody would see it afterwards."""
+    monkeypatch.setattr(index_whitening, "BLOCK_ROWS", 2)
+    rows = np.array(index.embeddings)
+    rows[3] *= 1.5
+    with pytest.raises(TeacherIndexError, match=r"the index ix holds an embedding of length 1\.5, not 1, for 3\.jpg; "):
+        whitened_index(replace(index, embeddings=rows), layer(1))
 
 
 def test_an_index_is_not_whitened_twice(index: TeacherIndex) -> None:

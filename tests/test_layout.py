@@ -21,7 +21,7 @@ CORE_ORDER = (
     ("downloads",),
     ("embedder",),
     ("image_loading", "formats"),
-    ("networks",),
+    ("networks", "checked_rows"),
     ("runtimes",),
     ("index", "search", "bootstrap", "ranking"),
     ("datasets", "index_shards", "querying", "index_whitening", "index_images"),

@@ -114,6 +114,13 @@ def test_an_index_that_lacks_images_is_refused(images: WhiteningImages, index: T
         rows_of_index(index, (*images.ids, "nobody"))
 
 
+def test_an_embedding_of_an_index_that_cannot_be_one_is_named(images: WhiteningImages, index: TeacherIndex) -> None:
+    rows = np.array(index.embeddings)
+    rows[2] = np.nan
+    with pytest.raises(TeacherIndexError, match=rf"holds an embedding that is not finite, for {index.ids[2]}; "):
+        rows_of_index(replace(index, embeddings=rows), images.ids)
+
+
 def test_a_whitened_index_is_refused(images: WhiteningImages, folder: Path, tmp_path: Path) -> None:
     whitening = Whitening(torch.zeros(4), torch.eye(4))
     embedder = FakeEmbedder(replace(SPACE, whitening_sha256=whitening.sha256), PREPROCESSING)

@@ -71,7 +71,7 @@ def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) ->
     from aml_edge.search import top_k
 
     queries = embed_items(embedder, [ImageItem(image) for image in images])
-    result = top_k(queries, index.embeddings, k)
+    result = top_k(queries, index.checked_embeddings, k)
     return tuple(
         Answer(
             image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,21 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     ended = command_line("search", query, "--index", index, *options)
     assert (ended.code, ended.out, ended.err) == (code, "", f"error: {said}\n")
+
+
+@pytest.mark.parametrize(("value", "said"), [(math.nan, "that is not finite"), (2.0, "of length 3.464, not 1")])
+def test_an_embedding_that_cannot_be_one_is_an_error_and_no_answer(
+    command_line: CommandLine, index: Path, toy_file: Path, query: Path, tmp_path: Path, value: float, said: str
+) -> None:
+    damaged = tmp_path / "ix"
+    shutil.copytree(index, damaged)
+    np.load(damaged / "embeddings.npy", mmap_mode="r+")[2] = value  # of (3,), so 2·√3 long
+    ended = command_line("search", query, "--index", damaged, "--artifact", toy_file)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"error: the index {damaged} holds an embedding {said}, for red.png; `aml-edge index verify {damaged}` finds "
+        "all of them: copy the index again, or build it again.\n"
+    )
 
 
 def test_a_missing_index_is_said_first(command_line: CommandLine, tmp_path: Path) -> None:

@@ -211,6 +211,15 @@ def test_unreadable_images_are_all_named(index: TeacherIndex, images: Verificati
     assert [path.name for path, _ in failure.value.failures] == ["torn.png", "empty.jpg"]
 
 
+def test_an_index_that_holds_what_cannot_be_an_embedding_proves_nothing(
+    index: TeacherIndex, images: VerificationImages
+) -> None:
+    rows = np.array(index.embeddings)
+    rows[3] *= 2
+    with pytest.raises(TeacherIndexError, match=rf"holds an embedding of length 2, not 1, for {index.ids[3]}; "):
+        measure_compatibility(sides(FakeEmbedder(SPACE, SQUARE)), replace(index, embeddings=rows), images)
+
+
 def test_ground_truth_of_another_index_is_refused(
     index: TeacherIndex, images: VerificationImages, pictures: Path
 ) -> None:
