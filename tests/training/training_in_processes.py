@@ -83,6 +83,7 @@ def train(case: str, images: TrainingSet, processes: Processes, *, double: bool)
         student.double()
         normalise = Normalise(NATIVE.mean, NATIVE.std)
         inputs.trunk = lambda stack: student.backbone(normalise(stack).double())
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as a run does
     processes.share(student)
     split = Split(student, inputs, images, settings, processes)
     training = Training(student, split, settings, processes)
@@ -114,7 +115,8 @@ def main(folder: Path, out: Path, precision: str) -> None:
     save_file(new_student(rank).state_dict(), out / f"start-{rank}.safetensors")
     for case in CASES:
         student, told[case] = train(case, images, processes, double=precision == "double")
-        save_file(student.state_dict(), out / f"{case}-{rank}.safetensors")
+        weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+        save_file(weights, out / f"{case}-{rank}.safetensors")
     (out / f"{rank}.json").write_text(json.dumps(told))
     processes.wait()
     processes.accelerator.end_training()

@@ -65,4 +65,4 @@ def test_refuses_embeddings_of_another_dimension() -> None:
 
 
 def test_the_table_names_it() -> None:
-    assert LOSSES["regression"] is regression
+    assert LOSSES["regression"].function is regression
