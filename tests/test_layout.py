@@ -25,7 +25,7 @@ CORE_ORDER = (
     ("runtimes",),
     ("index", "search", "bootstrap", "ranking"),
     ("datasets", "index_shards", "querying", "index_whitening", "index_images"),
-    ("index_writing",),
+    ("index_writing", "index_verification"),
     ("index_building", "embedded_sides", "whitening_building"),
     ("contestants",),
     ("evaluation",),

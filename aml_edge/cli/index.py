@@ -1,4 +1,4 @@
-"""`aml-edge index`: build a teacher's index of images, and say what is in one."""
+"""`aml-edge index`: build a teacher's index of images, say what is in one, and whether that is what was built."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.preprocessing import Preprocessing
@@ -19,7 +20,7 @@ from aml_edge.space import EmbeddingSpace
 if TYPE_CHECKING:
     from aml_edge.index import TeacherIndex
 
-app = typer.Typer(help="Build a teacher's index of images, or look at one.", no_args_is_help=True)
+app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,26 @@ def info(path: Annotated[Path, typer.Argument(metavar="INDEX")], *, json_target:
     report = report_of(open_index(path))
     _print_report(report, console)
     write_json(report, json_target)
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="INDEX")],
+    *,
+    images: Annotated[Path | None, typer.Option(help="The folder that it was built from, to compare it too.")] = None,
+    json_target: JsonOption = None,
+) -> None:
+    """Read all of an index, and say whether it still is what was built. Exit codes: 0 it is; 1 something differs."""
+    from aml_edge.index_verification import require_verified, verify_index
+
+    console = console_for(json_target)
+    verification = verify_index(path, images, progress=ConsoleProgress(console))
+    console.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True)
+    for check in verification.checks:
+        style = {None: "yellow", False: "red", True: "none"}[check.holds]
+        console.print(Text(f"{check.name:<19}  {check.found}", style), soft_wrap=True)
+    write_json(verification, json_target)
+    require_verified(verification)
 
 
 def report_of(index: TeacherIndex) -> IndexReport:

@@ -21,7 +21,7 @@ from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import UsageError
 from aml_edge.index import open_index
-from aml_edge.index_building import build_index
+from aml_edge.index_building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import TeacherCheckpoint
 from aml_edge.networks.whitening import Whitening
@@ -201,6 +201,65 @@ def test_info_of_no_index_is_one_line(command_line: CommandLine, tmp_path: Path)
     assert ended.err == (
         f"error: {tmp_path} holds no index (index.json is not there); make one: `aml-edge index build`.\n"
     )
+
+
+def test_verify_says_what_was_looked_at_and_what_differs(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    (images / "bad.jpg").unlink()
+    (images / "empty.jpg").unlink()
+    embedder = FakeEmbedder(EmbeddingSpace("toy", "a" * 64, 8), Preprocessing(32))
+    index = build_index(embedder, image_source(images), tmp_path / "ix").path
+    fine = command_line("index", "verify", index)
+    assert (fine.code, fine.err) == (0, "")
+    lines = fine.out.splitlines()
+    assert lines[0].startswith("checking embeddings: 3/3, ")
+    assert lines[1:] == [
+        str(index),
+        "ids                  3, as recorded",
+        "whitening            none",
+        "embeddings' SHA-256  as recorded",
+        "embeddings           all finite and of unit length",
+        "images' SHA-256      3, as recorded",
+    ]
+    np.load(index / "embeddings.npy", mmap_mode="r+")[1] = 0
+    (images / "2.png").write_bytes(b"other")
+    report = tmp_path / "report.json"
+    ended = command_line("index", "verify", index, "--images", images, "--json", report)
+    assert ended.code == 1
+    assert ended.out.splitlines()[2:] == [
+        str(index),
+        "ids                  3, as recorded",
+        "whitening            none",
+        "embeddings' SHA-256  another one than index.json says",
+        "embeddings           1 of 3 are not finite or not of unit length (1.png)",
+        "images' SHA-256      3, as recorded",
+        "images               of 3 files 1 have other bytes (2.png)",
+    ]
+    assert ended.err == (
+        f"error: the index {index} is not what was built (embeddings' SHA-256, embeddings, images), for the reasons "
+        "above; copy it again, or build it again: `aml-edge index build`.\n"
+    )
+    written = json.loads(report.read_text())
+    assert (written["path"], written["images"]) == (str(index), str(images))
+    assert [check["holds"] for check in written["checks"]] == [True, True, False, False, True, False]
+    assert written["checks"][-1] == {
+        "name": "images",
+        "holds": False,
+        "found": "of 3 files 1 have other bytes (2.png)",
+    }
+
+
+def test_verify_of_an_older_index_says_what_is_not_known(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    embedder = FakeEmbedder(EmbeddingSpace("toy", "a" * 64, 8), Preprocessing(32))
+    index = build_index(embedder, image_source(images), tmp_path / "ix", IndexOptions(skip_unreadable=True)).path
+    record = json.loads((index / "index.json").read_text())
+    del record["images_sha256"], record["embeddings_sha256"]
+    (index / "index.json").write_text(json.dumps(record))
+    ended = command_line("index", "verify", index, "--images", images, "--json", "-")
+    assert ended.code == 0
+    assert "images' SHA-256      not known: an older index does not say it" in ended.err.splitlines()
+    assert [check["holds"] for check in json.loads(ended.out)["checks"]] == [True, True, None, True, None]
 
 
 def test_several_scales_are_embedded_recorded_and_said(
