@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -464,3 +465,23 @@ def test_images_without_labels_are_refused_before_anything_is_written(
         "layout, or a recipe whose loss needs no labels.\n",
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_learning_rate_that_is_too_high_is_said_with_step_and_files(
+    command_line: CommandLine, arguments: tuple[object, ...], data: Path, tmp_path: Path
+) -> None:
+    """A real loss that is not finite: Adam takes steps of the rate, and products of such weights overflow."""
+    run = tmp_path / "run"
+    rates = ("learning_rate=1e15", "warm_up=0", "frozen_stages=0", "warm_start=false", "batch_size=2", "epochs=2")
+    done = command_line(*arguments, *(part for rate in rates for part in ("--set", rate)))
+    assert done.code == 1
+    first, *files = done.err.splitlines()
+    assert re.fullmatch(
+        r"error: the loss is \S+ and the norm of its gradient (nan|inf) at step \d \(epoch [12] of 2\); "
+        r"try a `learning_rate` below 1e\+15, or look at the images of this step:",
+        first,
+    )
+    assert len(files) == 2
+    assert all(Path(file.strip()).is_relative_to(data) and Path(file.strip()).is_file() for file in files)
+    assert f"stopped: {run} holds no network yet." in done.out.splitlines()
+    assert "go on:" not in done.out
