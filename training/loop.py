@@ -104,7 +104,7 @@ class Training:
 
         Raises:
             TrainingError: the loss or its gradient is not finite; the weights are those of the step before.
-            ImageBatchError: images cannot be read; all of them are listed, at the end of the epoch.
+            ImageBatchError: images cannot be read; all of them are listed, at the step that needs the first of them.
         """
         if self.tuples is None:
             self.tuples = self._split.tuples(np.random.default_rng([self.settings.seed, self.position.epoch]))

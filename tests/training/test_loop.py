@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from aml_edge.errors import TrainingError, UsageError
+from aml_edge.errors import ImageBatchError, TrainingError, UsageError
+from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import weights_sha256
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -270,3 +272,18 @@ def test_the_files_of_a_broken_step_are_those_of_its_tuples(
         assert lines[1:11] == [f"  {labelled_set.items[row].path}" for row in rows[:10]]
         assert lines[11:] == ([f"  and {len(rows) - 10} more"] if len(rows) > 10 else [])
         assert (len(rows) > 10) is (batch_size == 8)
+
+
+def test_unreadable_images_are_all_listed_at_the_step_that_needs_the_first(
+    new_training: NewTraining, labelled_set: TrainingSet, tmp_path: Path
+) -> None:
+    order = np.random.default_rng([0, 1]).permutation(12).tolist()
+    items = list(labelled_set.items)
+    for place in (5, 11):  # in the second batch and in the third
+        items[order[place]] = ImageItem(tmp_path / f"{place}.png")
+        items[order[place]].path.write_bytes(b"no image")
+    training = new_training(REG, images=replace(labelled_set, items=tuple(items)))
+    with pytest.raises(ImageBatchError, match="2 of 12 images cannot be read") as caught:
+        list(steps_of(training))
+    assert [path.name for path, _ in caught.value.failures] == ["5.png", "11.png"]
+    assert training.position == Position(1, 1, 1)
