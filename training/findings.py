@@ -21,15 +21,9 @@ import numpy.typing as npt
 
 from aml_edge.bootstrap import Interval, paired_bootstrap
 from aml_edge.training.reproduction import UNTRAINED, ReproducedRow
+from aml_edge.training.settings import Mode
 
 FAILING_SHARE = 0.25
-
-
-class Testing(StrEnum):
-    """Who embeds the database: the network itself, or the teacher."""
-
-    SYMMETRIC = "symmetric"
-    ASYMMETRIC = "asymmetric"
 
 
 class Outcome(StrEnum):
@@ -50,8 +44,8 @@ class Claim:
         share: so far towards the better one from the untrained student, tested in the same mode, instead of it.
     """
 
-    better: tuple[str, Testing]
-    worse: tuple[str, Testing]
+    better: tuple[str, Mode]
+    worse: tuple[str, Mode]
     share: float = 1.0
 
 
@@ -87,11 +81,11 @@ class Finding:
     outcome: Outcome
 
 
-def _above(better: str, worse: Sequence[str], testing: Testing, share: float = 1.0) -> list[Claim]:
+def _above(better: str, worse: Sequence[str], testing: Mode, share: float = 1.0) -> list[Claim]:
     return [Claim((better, testing), (other, testing), share) for other in worse]
 
 
-_SYM, _ASYM = Testing.SYMMETRIC, Testing.ASYMMETRIC
+_SYM, _ASYM = Mode.SYMMETRIC, Mode.ASYMMETRIC
 _OTHERS = ("triplet", "ms", "rkd", "dark")
 FINDINGS: dict[str, list[Claim]] = {
     "symmetric: the student of Contr beats the teacher": _above("contr", ["teacher"], _SYM),
@@ -115,8 +109,8 @@ def judge_findings(rows: Sequence[ReproducedRow]) -> tuple[Finding, ...]:
     return tuple(_judged(text, claims, precisions) for text, claims in FINDINGS.items())
 
 
-def _average_precisions(rows: Sequence[ReproducedRow]) -> Mapping[tuple[str, Testing], npt.NDArray[np.float64]]:
-    found: dict[tuple[str, Testing], npt.NDArray[np.float64]] = {}
+def _average_precisions(rows: Sequence[ReproducedRow]) -> Mapping[tuple[str, Mode], npt.NDArray[np.float64]]:
+    found: dict[tuple[str, Mode], npt.NDArray[np.float64]] = {}
     for row in rows:
         for testing, tested in ((_SYM, row.symmetric), (_ASYM, row.asymmetric)):
             if tested is not None:
@@ -126,7 +120,7 @@ def _average_precisions(rows: Sequence[ReproducedRow]) -> Mapping[tuple[str, Tes
 
 
 def _judged(
-    text: str, claims: Sequence[Claim], precisions: Mapping[tuple[str, Testing], npt.NDArray[np.float64]]
+    text: str, claims: Sequence[Claim], precisions: Mapping[tuple[str, Mode], npt.NDArray[np.float64]]
 ) -> Finding:
     comparisons = tuple(_compared(claim, precisions) for claim in claims)
     outcomes = {comparison.outcome for comparison in comparisons}
@@ -134,7 +128,7 @@ def _judged(
     return Finding(text, comparisons, next(outcome for outcome in by_weight if outcome in outcomes))
 
 
-def _compared(claim: Claim, precisions: Mapping[tuple[str, Testing], npt.NDArray[np.float64]]) -> Comparison:
+def _compared(claim: Claim, precisions: Mapping[tuple[str, Mode], npt.NDArray[np.float64]]) -> Comparison:
     untrained = (UNTRAINED, claim.better[1])
     if not {claim.better, claim.worse, *({untrained} if claim.share < 1 else ())} <= precisions.keys():
         return Comparison(claim, None, None, Outcome.NOT_TESTED)

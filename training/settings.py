@@ -26,7 +26,7 @@ class Network(StrEnum):
 
 
 class Mode(StrEnum):
-    """Who embeds what a tuple's anchor is compared with: the network itself, or the teacher."""
+    """Who embeds what a query is compared with, in training and in testing: the network itself, or the teacher."""
 
     SYMMETRIC = "symmetric"
     ASYMMETRIC = "asymmetric"
