@@ -17,6 +17,7 @@ from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
 MANIFEST_VERSION = 1
+CHANGED = "changed since it was verified"
 
 
 class Format(StrEnum):
@@ -56,6 +57,8 @@ class Manifest:
         target: opset or deployment target, e.g. ``"opset 20"``, ``"iOS17"``.
         tools: versions of what made it, name → version.
         verdict: what verification said, with `verdict_reason` in words.
+        content_sha256: of the file without its manifest, as it was when the verdict was written; an older file, and one
+            without a verdict, does not say it.
     """
 
     space: EmbeddingSpace
@@ -69,6 +72,7 @@ class Manifest:
     tools: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict = Verdict.NOT_RUN
     verdict_reason: str = "never verified"
+    content_sha256: str | None = None
     version: int = MANIFEST_VERSION
 
     def dumps(self) -> str:
@@ -94,7 +98,8 @@ class Manifest:
             fingerprint = space.pop("fingerprint")
             manifest = cls(
                 **{
-                    **{name: record[name] for name in (f.name for f in fields(cls))},
+                    **{name: record[name] for name in (f.name for f in fields(cls)) if name != "content_sha256"},
+                    "content_sha256": record.get("content_sha256"),
                     "space": EmbeddingSpace.from_json(space),
                     "preprocessing": Preprocessing.from_json(record["preprocessing"]),
                     "format": Format(record["format"]),
@@ -116,6 +121,8 @@ class Manifest:
     def _require_texts(self) -> None:
         """Raises `TypeError` where an untrusted record holds something else than text."""
         texts = (self.student, self.backbone, self.weights_sha256, self.target, self.verdict_reason)
+        if not isinstance(self.content_sha256, str | None):
+            raise TypeError("its content's SHA-256 is no text")
         if not isinstance(self.tools, Mapping) or not all(
             isinstance(text, str) for text in (*texts, *self.tools.values())
         ):
@@ -124,10 +131,22 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file (a folder for Core ML) and its manifest."""
+    """A model file (a folder for Core ML) and its manifest.
+
+    Args:
+        path: of the file.
+        manifest: as it stands in the file.
+        changed: whether the file has other content than its verdict was written for.
+    """
 
     path: Path
     manifest: Manifest
+    changed: bool = False
+
+    @property
+    def standing(self) -> str:
+        """What its verdict is worth now: the verdict, or that the file has changed since."""
+        return CHANGED if self.changed else str(self.manifest.verdict)
 
     @property
     def sidecar_path(self) -> Path:

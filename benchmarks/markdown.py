@@ -34,8 +34,8 @@ def _group(group: GroupReport) -> Iterator[str]:
     if found is not None:
         yield _escape(text_tables.map_line(group) or "")
         yield _table(found)
-    for reason in text_tables.refusals(group):
-        yield _escape(reason)
+    for sentence in (*text_tables.verdicts(group), *text_tables.refusals(group)):
+        yield _escape(sentence)
 
 
 def _table(content: TextTable) -> str:

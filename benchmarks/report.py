@@ -51,6 +51,7 @@ class RowReport:
         throughput: in batch, with the most threads; None where the runtime takes one image a call or was not run.
         retrieval: None where no ground truth was given.
         not_run: why no time was taken, or None where it was.
+        verdict: what the file's verdict is worth now, in words; None for the student.
     """
 
     label: str
@@ -64,6 +65,7 @@ class RowReport:
     throughput: Throughput | None = None
     retrieval: AsymmetricMap | None = None
     not_run: str | None = None
+    verdict: str | None = None
 
     @property
     def widest(self) -> ThreadsReport | None:

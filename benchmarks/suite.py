@@ -136,6 +136,7 @@ def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: Asy
         throughput=timed.throughput,
         retrieval=retrieval,
         not_run=timed.refusal,
+        verdict=None if artifact is None else artifact.standing,
     )
 
 

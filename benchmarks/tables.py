@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from aml_edge.artifact import Verdict
 from aml_edge.benchmarks import text_tables
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
@@ -40,6 +41,9 @@ def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
         yield Text()
         yield Padding(Text(text_tables.map_line(group) or ""), INDENT)
         yield Padding(_table(found), INDENT)
+    yield Text()
+    for verdict in text_tables.verdicts(group):
+        yield Padding(Text(verdict, "" if verdict.endswith(f": {Verdict.VERIFIED}") else "yellow"), INDENT)
     for reason in text_tables.refusals(group):
         yield Padding(Text(reason, "yellow"), INDENT)
 

@@ -65,6 +65,12 @@ def map_table(group: GroupReport) -> TextTable | None:
     return TextTable(("", "easy", "medium", "hard", "queries by"), tuple(rows)) if rows else None
 
 
+def verdicts(group: GroupReport) -> tuple[str, ...]:
+    """Returns each file of the group once, with what its verdict is worth, one sentence a file."""
+    said = {row.path: f"{row.path.name}: {row.verdict}" for row in group.rows if row.path is not None and row.verdict}
+    return tuple(said.values())
+
+
 def refusals(group: GroupReport) -> tuple[str, ...]:
     """Returns why rows were not run, one sentence a row."""
     return tuple(f"{row.label}: {NOT_RUN}: {row.not_run}" for row in group.rows if row.not_run is not None)

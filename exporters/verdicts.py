@@ -21,7 +21,8 @@ def recorded(artifact: Artifact, judgement: Judgement, note: str = "") -> Artifa
     """Returns the artifact with the verdict in its manifest, inside the file and beside it.
 
     A verification that was not run proves nothing, so it leaves an earlier verdict as it is. A manifest beside the file
-    that is not the one inside is replaced.
+    that is not the one inside is replaced. A verdict is written again where it does not say what it is about: where the
+    file has changed since, or is an older one.
 
     Args:
         artifact: as it is.
@@ -38,16 +39,16 @@ def recorded(artifact: Artifact, judgement: Judgement, note: str = "") -> Artifa
         words = f"{reason} ({note})" if reason and note else reason or note
         judged = Artifact(artifact.path, replace(manifest, verdict=judgement.verdict, verdict_reason=words))
     try:
-        if judged.manifest == manifest:
+        tied = judged is artifact or (manifest.content_sha256 is not None and not artifact.changed)
+        if judged.manifest == manifest and tied:
             write_sidecar(artifact)
             return artifact
-        write_manifest(judged)
+        return write_manifest(judged)
     except OSError as problem:
         raise ArtifactError(
             f"the verdict '{judgement.verdict}' cannot be written into {artifact.path}: {problem.strerror}; "
             "make the file and its folder writable, then verify again."
         ) from None
-    return judged
 
 
 def require_none_failed(judgements: Sequence[tuple[Path, Judgement]]) -> None:

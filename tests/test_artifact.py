@@ -59,6 +59,17 @@ def test_json_says_what_people_and_scripts_look_for() -> None:
     assert list(found) == sorted(found)
 
 
+def test_an_older_manifest_does_not_say_what_its_verdict_is_about() -> None:
+    assert Manifest.loads(json.dumps(without("content_sha256")(record())), source="a file") == MANIFEST
+    tied = replace(MANIFEST, content_sha256="d" * 64)
+    assert Manifest.loads(tied.dumps(), source="a file") == tied
+
+
+def test_what_a_verdict_is_worth_is_it_or_that_the_file_has_changed() -> None:
+    assert Artifact(Path("a.tflite"), MANIFEST).standing == "verified"
+    assert Artifact(Path("a.tflite"), MANIFEST, changed=True).standing == "changed since it was verified"
+
+
 def test_a_new_file_was_never_verified() -> None:
     fresh = replace(MANIFEST, verdict=Manifest.verdict, verdict_reason=Manifest.verdict_reason)
     assert (fresh.verdict, fresh.verdict_reason) == (Verdict.NOT_RUN, "never verified")
@@ -85,6 +96,7 @@ def test_verdicts_are_three_different_words() -> None:
         with_value("verdict_reason", ["so"]),
         with_value("tools", ["torch"]),
         with_value("tools", {"torch": 2}),
+        with_value("content_sha256", 7),
     ],
 )
 def test_a_record_that_cannot_be_read_is_one_line(change: Callable[[Record], Record]) -> None:

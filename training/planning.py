@@ -11,8 +11,8 @@ from aml_edge.index import TeacherIndex
 from aml_edge.index_images import require_same_images
 from aml_edge.progress import SayingProgress
 from aml_edge.training.objective import leaves_the_space, require_possible
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import TrainingPlan
 from aml_edge.training.settings import ANY_TEACHER, Mode
 from aml_edge.training.starting_network import starting_network
 from aml_edge.training.training_set import training_set_of

@@ -25,9 +25,11 @@ from aml_edge.index_building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, load_student, load_teacher
 from aml_edge.progress import SayingProgress, SilentProgress
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
+from aml_edge.training.plan import is_run_of
 from aml_edge.training.planning import plan_training
 from aml_edge.training.recipe import Recipe, overridden, read_recipe
-from aml_edge.training.run import RunOptions, TrainingReport, is_run_of, train
+from aml_edge.training.report import TrainingReport
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Mining, Mode, TrainingSettings
 from aml_edge.training.starting_network import starting_network
 

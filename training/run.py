@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,18 +33,18 @@ from aml_edge.training.log import EpochRecord, RunLog, read_epochs, read_steps
 from aml_edge.training.loop import StepRecord, Training
 from aml_edge.training.objective import Objective
 from aml_edge.training.optimisation import freeze_stages
+from aml_edge.training.plan import Checkpoint, TrainingPlan, record_of
 from aml_edge.training.processes import Processes
-from aml_edge.training.recipe import Recipe
+from aml_edge.training.report import TrainingReport, read_report, write_report
 from aml_edge.training.run_folder import (
     LAST_FILE,
-    REPORT_FILE,
     RunRecord,
     begin_run,
     is_finished,
     prepare_run,
     remove_halves,
     require_same_run,
-    write_report,
+    sole_training,
 )
 from aml_edge.training.settings import Mode, TrainingSettings
 from aml_edge.training.split import Split
@@ -56,30 +56,8 @@ from aml_edge.training.validation import validation_loss
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Checkpoint = StudentCheckpoint | TeacherCheckpoint
 STATE_SECONDS = 60.0
 """So much work a killed run loses at most, and so often its state is written."""
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What is to be trained, how, and on what.
-
-    Args:
-        start: what to start from; left as it is.
-        recipe: how.
-        training, validation: images to learn from and to judge by.
-        data, index: where they came from, for whoever goes on with the run.
-        notes: what whoever begins it should know.
-    """
-
-    start: Checkpoint
-    recipe: Recipe
-    training: TrainingSet
-    validation: TrainingSet | None
-    data: Path
-    index: Path | None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,37 +79,6 @@ class RunOptions:
     state_seconds: float = STATE_SECONDS
     accelerator: Accelerator | None = None
     progress: Progress = field(default_factory=SilentProgress)
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """What a training run did.
-
-    Args:
-        run: the run folder.
-        recipe: its name.
-        images: of the training set.
-        epochs, steps: done.
-        first_loss, last_loss: means over the first and the last tenth of the steps.
-        best_epoch: whose network is the run's: that of the lowest validation loss, or the last without validation.
-        best_validation_loss: None without validation.
-        preparing_seconds: before the first step: the frozen stages' pass over the images, and the warm start.
-        seconds: of the steps, mining and validation, since the run was begun or gone on with.
-        images_per_second: that went forward and backward in this time.
-    """
-
-    run: Path
-    recipe: str
-    images: int
-    epochs: int
-    steps: int
-    first_loss: float
-    last_loss: float
-    best_epoch: int
-    best_validation_loss: float | None
-    preparing_seconds: float
-    seconds: float
-    images_per_second: float
 
 
 def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> TrainingReport:
@@ -156,7 +103,7 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
     if options.resume and options.overwrite:
         raise UsageError("`resume` and `overwrite` exclude each other; go on with the run, or replace it.")
     _require_fitting(plan)
-    record = _record_of(plan)
+    record = record_of(plan)
     if options.resume:
         require_same_run(run, record)
         if is_finished(run):
@@ -164,31 +111,14 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
     processes = Processes(options.accelerator or _one_process())
     network = copy.deepcopy(_network_of(plan.start)).eval()
     freeze_stages(network.backbone, plan.recipe.settings.frozen_stages)
-    if processes.is_main:
-        if not options.resume:
-            prepare_run(run, overwrite=options.overwrite)
-            begin_run(run, record)
-        remove_halves(run)
-    processes.wait()
-    return _Run(plan, run, options, record, processes, network).train()
-
-
-def is_run_of(plan: TrainingPlan, run: Path) -> bool:
-    """Returns whether a folder holds a run of the plan, finished or not."""
-    try:
-        require_same_run(run, _record_of(plan))
-    except UsageError:
-        return False
-    return True
-
-
-def read_report(run: Path) -> TrainingReport:
-    """Returns the report of a finished run; raises `UsageError` where there is none or it cannot be read."""
-    try:
-        values = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
-        return TrainingReport(**{**values, "run": run})
-    except (OSError, TypeError, ValueError, RecursionError) as problem:
-        raise UsageError(f"{run / REPORT_FILE} cannot be read: {problem}; start again with --overwrite.") from None
+    with sole_training(run) if processes.is_main else nullcontext():
+        if processes.is_main:
+            if not options.resume:
+                prepare_run(run, overwrite=options.overwrite)
+                begin_run(run, record)
+            remove_halves(run)
+        processes.wait()
+        return _Run(plan, run, options, record, processes, network).train()
 
 
 class _Run:
@@ -327,13 +257,8 @@ class _Run:
             images_per_second=self.images / seconds,
         )
         if self.processes.is_main:
-            write_report(self.run, report)
+            write_report(report)
         return report
-
-
-def _record_of(plan: TrainingPlan) -> RunRecord:
-    validation = None if plan.validation is None else plan.validation.fingerprint
-    return RunRecord(plan.recipe, plan.data, plan.index, plan.training.fingerprint, validation)
 
 
 def _require_fitting(plan: TrainingPlan) -> None:

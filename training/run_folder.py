@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge import __version__
 from aml_edge.errors import UsageError
+from aml_edge.file_lock import locked
 from aml_edge.files import write_text_atomically
 from aml_edge.networks.checkpoints import STUDENT_FILE, TEACHER_FILE
 from aml_edge.training.event_file import EVENT_FILES
@@ -25,6 +26,7 @@ from aml_edge.training.state import STATE_FILE
 RUN_RECORD = "run.json"
 REPORT_FILE = "report.json"
 LAST_FILE = "last.safetensors"
+LOCK_FILE = ".lock"
 _RUN_FILES = (
     RUN_RECORD,
     STEP_LOG,
@@ -117,6 +119,19 @@ def read_run_record(run: Path) -> RunRecord:
         raise UsageError(f"{file} cannot be read: {problem}; start again with --overwrite.") from None
 
 
+@contextmanager
+def sole_training(run: Path) -> Iterator[None]:
+    """Makes the run folder and keeps other processes out of it; raises `UsageError` where one trains there already."""
+
+    def refuse() -> None:
+        raise UsageError(f"`run` is {run}, where another process trains; wait for it, or name another folder.")
+
+    if run.exists() and not run.is_dir():
+        require_free(run)
+    with locked(run / LOCK_FILE, refuse):
+        yield
+
+
 def is_finished(run: Path) -> bool:
     """Returns whether the training of a run folder has come to its end."""
     return (run / REPORT_FILE).is_file()
@@ -179,17 +194,6 @@ def require_same_run(run: Path, record: RunRecord) -> None:
             f"`run` is {run}, whose training was begun with other {', '.join(names)}; go on with the same, or start "
             "again with --overwrite."
         )
-
-
-def write_report(run: Path, report: object) -> None:
-    """Ends a run: writes its report, which says that nothing is left to do, and removes its state."""
-    assert hasattr(report, "__dataclass_fields__")
-    fields: Mapping[str, object] = asdict(report)  # type: ignore[call-overload]  # it is a dataclass
-    text = json.dumps(
-        {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}, indent=2
-    )
-    write_text_atomically(run / REPORT_FILE, text + "\n")
-    (run / STATE_FILE).unlink(missing_ok=True)
 
 
 def _files_there(run: Path) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aml_edge.datasets.synthetic.writing import SyntheticReport
     from aml_edge.evaluation import RetrievalRow
     from aml_edge.exporters.export import ExportReport
-    from aml_edge.training.run import TrainingReport
+    from aml_edge.training.report import TrainingReport
 
 STEPS = 7
 

@@ -196,8 +196,8 @@ def _who_asks(contestants: Contestants) -> Iterator[str]:
         own = sized(student.preprocessing, contestants.image_side_px)
         yield f"student: {escape(student.name)} ({student.weights_sha256[:8]}), {own.image_side_px} px, {own.fit} fit"
     if artifact is not None:
-        files, verdict = artifact.manifest.preprocessing, artifact.manifest.verdict
-        yield f"file: {escape(str(artifact.path))}, {files.image_side_px} px, {files.fit} fit, {verdict}"
+        files = artifact.manifest.preprocessing
+        yield f"file: {escape(str(artifact.path))}, {files.image_side_px} px, {files.fit} fit, {artifact.standing}"
 
 
 def _what_is_asked(index: TeacherIndex) -> str:

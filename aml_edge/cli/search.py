@@ -96,7 +96,7 @@ def _open(
         if student is not None:
             raise UsageError("`artifact` and `student` are both given, but one of them embeds a query; give one.")
         file = read_artifact(artifact)
-        who = f"file {file.path}, {file.manifest.verdict}{_scales_said(SINGLE_SCALE, index)}"
+        who = f"file {file.path}, {file.standing}{_scales_said(SINGLE_SCALE, index)}"
         return artifact_queries(file, index, runtime=runtime), who
     if runtime is not None:
         raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")

@@ -22,7 +22,8 @@ from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_re
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from aml_edge.training.run import TrainingPlan, TrainingReport
+    from aml_edge.training.plan import TrainingPlan
+    from aml_edge.training.report import TrainingReport
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """What aml-edge knows of each file format, apart from making and running it.
 
-To add one: a module with `read_manifest`, `write_manifest` and `take_census`, and a line in `FORMATS`.
+To add one: a module with `read_manifest`, `write_manifest`, `hash_content` and `take_census`, and a line in `FORMATS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aml_edge.artifact import Artifact, Format, Manifest
+from aml_edge.artifact import Artifact, Format, Manifest, Verdict
 from aml_edge.errors import ArtifactError
 from aml_edge.files import write_text_atomically
 from aml_edge.formats import coreml_file, onnx_file, tflite_file
@@ -35,24 +35,37 @@ class FormatSupport:
         read_manifest: returns the manifest's text, or None where the file carries none; `ArtifactError` where the
             file is not of this format.
         write_manifest: puts the text into the file, atomically.
+        hash_content: returns the SHA-256 of what the file is without its manifest, whatever that says.
         take_census: counts the file's operators and the dtypes of its weights.
     """
 
     suffix: str
     read_manifest: Callable[[Path], str | None]
     write_manifest: Callable[[Path, str], None]
+    hash_content: Callable[[Path], str]
     take_census: Callable[[Path], OperatorCensus]
 
 
 FORMATS: dict[Format, FormatSupport] = {
-    Format.ONNX: FormatSupport(".onnx", onnx_file.read_manifest, onnx_file.write_manifest, onnx_file.take_census),
+    Format.ONNX: FormatSupport(
+        ".onnx", onnx_file.read_manifest, onnx_file.write_manifest, onnx_file.hash_content, onnx_file.take_census
+    ),
     Format.TFLITE: FormatSupport(
-        ".tflite", tflite_file.read_manifest, tflite_file.write_manifest, tflite_file.take_census
+        ".tflite",
+        tflite_file.read_manifest,
+        tflite_file.write_manifest,
+        tflite_file.hash_content,
+        tflite_file.take_census,
     ),
     Format.COREML: FormatSupport(
-        ".mlpackage", coreml_file.read_manifest, coreml_file.write_manifest, coreml_file.take_census
+        ".mlpackage",
+        coreml_file.read_manifest,
+        coreml_file.write_manifest,
+        coreml_file.hash_content,
+        coreml_file.take_census,
     ),
 }
+_UNKNOWN_CONTENT = "0" * 64
 
 
 def format_of(path: Path) -> Format:
@@ -65,7 +78,13 @@ def format_of(path: Path) -> Format:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Returns the artifact at a path, its manifest read from inside the file."""
+    """Returns the artifact at a path, its manifest read from inside the file.
+
+    Where a verdict came with the SHA-256 of what was judged, the artifact says whether the file still is that.
+
+    Raises:
+        ArtifactError: there is no such file, it cannot be read, or it carries no manifest of its format.
+    """
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; `aml-edge export` makes one.")
     model_format = format_of(path)
@@ -75,13 +94,25 @@ def read_artifact(path: Path) -> Artifact:
     manifest = Manifest.loads(text, source=str(path))
     if manifest.format is not model_format:
         raise ArtifactError(f"{path} says it is {manifest.format}, but its name says {model_format}; rename it.")
-    return Artifact(path, manifest)
+    judged = manifest.content_sha256
+    changed = judged is not None and judged != FORMATS[model_format].hash_content(path)
+    return Artifact(path, manifest, changed=changed)
 
 
-def write_manifest(artifact: Artifact) -> None:
-    """Puts the artifact's manifest into its file and beside it."""
-    FORMATS[artifact.manifest.format].write_manifest(artifact.path, artifact.manifest.dumps())
-    write_sidecar(artifact)
+def write_manifest(artifact: Artifact) -> Artifact:
+    """Puts the artifact's manifest into its file and beside it; returns it as it stands there.
+
+    A verdict goes with the SHA-256 of what was judged. What that is can depend on how long the manifest is, so one with
+    another SHA-256 of the same length goes first: a file that is left then counts as changed.
+    """
+    support, manifest = FORMATS[artifact.manifest.format], replace(artifact.manifest, content_sha256=None)
+    if manifest.verdict is not Verdict.NOT_RUN:
+        support.write_manifest(artifact.path, replace(manifest, content_sha256=_UNKNOWN_CONTENT).dumps())
+        manifest = replace(manifest, content_sha256=support.hash_content(artifact.path))
+    support.write_manifest(artifact.path, manifest.dumps())
+    written = Artifact(artifact.path, manifest)
+    write_sidecar(written)
+    return written
 
 
 def write_sidecar(artifact: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 from aml_edge.errors import ArtifactError
 from aml_edge.files import written_atomically
 from aml_edge.formats.census import OperatorCensus
+from aml_edge.formats.protobuf_wire import WireError, content_without_entry
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto
 
 MANIFEST_KEY = "aml-edge.manifest"
+METADATA_PROPS = 14
+"""Number of the field `metadata_props` of ONNX's `ModelProto`."""
 CONSTANTS = {"Constant"}
 TRANSPOSES = {"Transpose"}
 
@@ -34,6 +38,17 @@ def write_manifest(path: Path, text: str) -> None:
     model.metadata_props.add(key=MANIFEST_KEY, value=text)
     with written_atomically(path) as partial:
         partial.write_bytes(model.SerializeToString())
+
+
+def hash_content(path: Path) -> str:
+    """Returns the SHA-256 of the file's bytes without those of the manifest; raises `ArtifactError`."""
+    digest = hashlib.sha256()
+    try:
+        for part in content_without_entry(path.read_bytes(), (METADATA_PROPS,), MANIFEST_KEY.encode()):
+            digest.update(part)
+    except (WireError, OSError) as problem:
+        raise _unreadable(path, problem) from None
+    return digest.hexdigest()
 
 
 def take_census(path: Path) -> OperatorCensus:
@@ -81,7 +96,11 @@ def _load(path: Path) -> ModelProto:
     try:
         model.ParseFromString(path.read_bytes())
     except (DecodeError, OSError) as problem:
-        raise ArtifactError(f"{path} is not an ONNX file that can be read: {problem}; export it again.") from None
+        raise _unreadable(path, problem) from None
     if not model.graph.node:
         raise ArtifactError(f"{path} is not an ONNX file: it holds no graph; export it again.")
     return model
+
+
+def _unreadable(path: Path, problem: Exception) -> ArtifactError:
+    return ArtifactError(f"{path} is not an ONNX file that can be read: {problem}; export it again.")

@@ -7,6 +7,7 @@ Source: TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs); slots belo
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from pathlib import Path
@@ -53,6 +54,21 @@ def write_manifest(path: Path, text: str) -> None:
         raise _damaged(path, problem) from None
     with written_atomically(path) as partial:
         partial.write_bytes(content)
+
+
+def hash_content(path: Path) -> str:
+    """Returns the SHA-256 of the file's bytes without those of the manifest; raises `ArtifactError`."""
+    try:
+        model = _load(path)
+        extent = find_metadata(model, MANIFEST_NAME)
+    except FlatbufferError as problem:
+        raise _damaged(path, problem) from None
+    content = memoryview(model.source.data)
+    if extent is None:
+        return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content[: extent.start])
+    digest.update(content[extent.stop :])
+    return digest.hexdigest()
 
 
 def take_census(path: Path) -> OperatorCensus:

@@ -211,11 +211,13 @@ def report(manifest: Manifest) -> BenchmarkReport:
             *("onnx fp32, onnxruntime", Path("a.onnx"), Format.ONNX, Precision.FP32, "onnxruntime", "cpu", 12_340_000),
             by_threads=(threads(1, 200.0, SpeedUp(2.0, 1.9, 2.125, 20)), threads(2, 100.0, SpeedUp(2.5, 2.4, 2.6, 20))),
             retrieval=found,
+            verdict="verified",
         ),
         RowReport(
             *("coreml fp16, coreml", Path("a.mlpackage"), Format.COREML, Precision.FP16, "coreml", "cpu", 6_170_000),
             retrieval=broken,
             not_run="Core ML runs on Macs only.",
+            verdict="changed since it was verified",
         ),
     )
     cost = CostReport(13_841_961, 3.1797, 6.3593, {"conv": 3.1797}, {}, 362, 362, "Multiply-accumulates of conv.")

@@ -42,6 +42,8 @@ def test_the_rest_stands_around_them(report: BenchmarkReport) -> None:
     assert blocks[1] == "13.84 M parameters, 3.18 GMACs, 6.36 GFLOPs at 362×362 px"
     assert blocks[2] == "random weights: good for sizes and speeds only."
     assert "coreml fp16, coreml: not run here: Core ML runs on Macs only." in blocks
+    assert "a.onnx: verified" in blocks
+    assert "a.mlpackage: changed since it was verified" in blocks
     assert blocks[-2] == "**too few calls for a measurement: a look only**"
     items = blocks[-1].splitlines()
     assert all(item.startswith("- ") for item in items)

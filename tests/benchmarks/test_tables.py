@@ -51,9 +51,24 @@ def test_title_cost_notes_and_reasons_are_there(report: BenchmarkReport) -> None
         "random weights: good for sizes and speeds only.",
     ]
     assert "   asymmetric mAP, 70 queries of roxford5k" in printed
-    assert "   coreml fp16, coreml: not run here: Core ML runs on Macs only." in printed
+    place = printed.index("   a.onnx: verified")
+    assert printed[place - 1 : place + 3] == [
+        "",
+        "   a.onnx: verified",
+        "   a.mlpackage: changed since it was verified",
+        "   coreml fp16, coreml: not run here: Core ML runs on Macs only.",
+    ]
     assert "latency: one image." in printed
     assert "GMACs: Multiply-accumulates of conv." in printed
+
+
+def test_what_is_not_verified_is_yellow(report: BenchmarkReport) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard", highlight=False)
+    console.print(render_benchmark(report, 120))
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert "\x1b[33ma.mlpackage: changed since it was verified" in printed
+    assert "   a.onnx: verified" in printed
 
 
 def test_names_with_brackets_are_written_as_they_are(report: BenchmarkReport) -> None:

@@ -80,6 +80,13 @@ def test_a_group_without_rows_has_empty_tables(group: GroupReport) -> None:
     assert text_tables.map_table(empty) is None
 
 
+def test_each_file_s_verdict_is_said_once(group: GroupReport) -> None:
+    again = replace(group.rows[2], label="onnx fp32, another runtime")
+    several = replace(group, rows=(*group.rows, again))
+    assert text_tables.verdicts(several) == ("a.onnx: verified", "a.mlpackage: changed since it was verified")
+    assert text_tables.verdicts(replace(group, rows=group.rows[:2])) == ()
+
+
 def test_what_was_not_run_says_why(group: GroupReport) -> None:
     assert text_tables.refusals(group) == ("coreml fp16, coreml: not run here: Core ML runs on Macs only.",)
 

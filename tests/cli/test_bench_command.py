@@ -17,7 +17,7 @@ import typer
 from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
-from aml_edge.artifact import Artifact, Format, Manifest, Precision
+from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.benchmarks.suite import BenchmarkSettings
 from aml_edge.benchmarks.worker import LocalWorker
 from aml_edge.cli import app as app_module
@@ -169,11 +169,24 @@ def test_a_named_file_is_measured_beside_its_student(
         assert by_threads["latency"]["runs"] >= 10  # five rounds of two
     assert group["rows"][1]["path"] == "elsewhere/a.onnx"
     assert group["rows"][1]["size_bytes"] == Path("elsewhere/a.onnx").stat().st_size
-    lines = done.output.splitlines()
+    assert [row["verdict"] for row in group["rows"]] == [None, "not run"]
+    lines = [line.rstrip() for line in done.output.splitlines()]
+    assert "   a.onnx: not run" in lines
     assert f"mine ({checkpoint.weights_sha256[:8]}), mobilenetv2_035, 32×32 px squash" in lines
     assert "too few calls for a measurement: a look only" in lines
     assert Path("report.md").read_text().startswith("### mine ")
     assert "exported first" not in done.output
+
+
+def test_what_a_verdict_is_worth_is_said(artifact: Callable[..., Artifact]) -> None:
+    for name in ("as it was.onnx", "changed.onnx"):
+        artifact(name, verdict=Verdict.VERIFIED)
+    changed = Path("changed.onnx")
+    changed.write_bytes(changed.read_bytes().replace(b"channel means", b"channel MEANS"))
+    done = run("as it was.onnx", "changed.onnx", *QUICK)
+    lines = [line.rstrip() for line in done.output.splitlines()]
+    assert "   as it was.onnx: verified" in lines
+    assert "   changed.onnx: changed since it was verified" in lines
 
 
 def test_json_on_standard_output_is_alone_there(artifact: Callable[..., Artifact]) -> None:

@@ -32,7 +32,7 @@ from aml_edge.formats import OperatorCensus, read_artifact
 from aml_edge.networks import released
 from aml_edge.ranking import RetrievalReport, SettingReport
 from aml_edge.training.recipe import Recipe, read_recipe
-from aml_edge.training.run import TrainingReport
+from aml_edge.training.report import TrainingReport
 
 CommandLine = Callable[..., Any]
 Fail = dict[str, AmlEdgeError]

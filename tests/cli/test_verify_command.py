@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aml_edge.artifact import Artifact, Verdict
-from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.formats import FORMATS, read_artifact, write_manifest
 from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.space import untrained_space
@@ -96,6 +96,32 @@ def test_a_file_that_left_the_space_ends_with_three(
     assert verdicts == ["failed", "verified"]
 
 
+def test_a_file_that_was_changed_is_verified_anew(
+    command_line: Run, artifact: Artifact, broken_model: bytes, blob_index: Path, blobs: Path
+) -> None:
+    """With the verdict that the whole file had in it."""
+    arguments = ("verify", artifact.path, "--index", blob_index, "--dataset", blobs)
+    assert command_line(*arguments).code == 0
+    verified = read_artifact(artifact.path)
+    assert verified.standing == "verified"
+    artifact.path.write_bytes(broken_model)
+    write_into(artifact, verified.manifest.dumps())
+    assert read_artifact(artifact.path).standing == "changed since it was verified"
+    assert command_line(*arguments).code == 3
+    assert read_artifact(artifact.path).standing == "failed"
+    write_into(artifact, verified.manifest.dumps())  # the broken file claims to be verified again
+    searched = command_line(
+        "search", blobs / "jpg" / "query_0.jpg", "--index", blob_index, "--artifact", artifact.path, "-k", 1
+    )
+    assert searched.out.splitlines()[0] == f"queries by file {artifact.path}, changed since it was verified"
+    evaluated = command_line("eval", "--index", blob_index, "--dataset", blobs, "--artifact", artifact.path)
+    assert f"file: {artifact.path}, 64 px, letterbox fit, changed since it was verified" in evaluated.out.splitlines()
+
+
+def write_into(artifact: Artifact, text: str) -> None:
+    FORMATS[artifact.manifest.format].write_manifest(artifact.path, text)
+
+
 def test_without_images_nothing_is_known(command_line: Run, artifact: Artifact, blob_index: Path) -> None:
     ended = command_line("verify", artifact.path, "--index", blob_index)
     assert ended.code == 1
@@ -125,7 +151,7 @@ def test_too_few_images_prove_nothing_and_leave_an_earlier_verdict(
     command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
 ) -> None:
     proven = replace(artifact.manifest, verdict=Verdict.VERIFIED, verdict_reason="proven")
-    write_manifest(Artifact(artifact.path, proven))
+    proven = write_manifest(Artifact(artifact.path, proven)).manifest
     ended = command_line("verify", artifact.path, "--index", blob_index, "--images", blobs, "--max-images", 15)
     assert ended.code == 1
     assert "too few images: 15 distinct ones of 15, 16 are needed; name a folder with more" in ended.out

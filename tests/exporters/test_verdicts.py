@@ -13,7 +13,7 @@ from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.errors import ArtifactError, VerificationError, VerificationNotRunError
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.exporters.verdicts import not_run, recorded, require_all_verified, require_none_failed
-from aml_edge.formats import read_artifact, write_manifest
+from aml_edge.formats import FORMATS, read_artifact, write_manifest
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
 
@@ -55,7 +55,8 @@ def test_a_verdict_is_written_inside_and_beside(
     artifact: Artifact, judgement: Judgement, note: str, words: str
 ) -> None:
     judged = recorded(artifact, judgement, note)
-    expected = replace(artifact.manifest, verdict=judgement.verdict, verdict_reason=words)
+    content = None if judgement is UNKNOWN else FORMATS[Format.ONNX].hash_content(artifact.path)
+    expected = replace(artifact.manifest, verdict=judgement.verdict, verdict_reason=words, content_sha256=content)
     assert judged == Artifact(artifact.path, expected)
     assert read_artifact(artifact.path).manifest == expected
     beside = json.loads(artifact.sidecar_path.read_text())
@@ -79,6 +80,38 @@ def test_the_same_verdict_does_not_touch_the_file(artifact: Artifact, monkeypatc
     judged = recorded(artifact, FAILED, "by hand")
     monkeypatch.setattr("aml_edge.exporters.verdicts.write_manifest", None)
     assert recorded(judged, FAILED, "by hand") is judged
+
+
+def change(artifact: Artifact) -> None:
+    artifact.path.write_bytes(artifact.path.read_bytes().replace(b"Identity", b"Softplus"))
+
+
+@pytest.mark.parametrize("judgement", [VERIFIED, FAILED])
+def test_the_same_verdict_on_a_changed_file_is_about_what_it_is_now(artifact: Artifact, judgement: Judgement) -> None:
+    first = recorded(artifact, judgement, "by hand")
+    change(artifact)
+    changed = read_artifact(artifact.path)
+    assert changed.standing == "changed since it was verified"
+    second = recorded(changed, judgement, "by hand")
+    assert read_artifact(artifact.path) == second
+    assert second.standing == str(judgement.verdict)
+    assert second.manifest.content_sha256 != first.manifest.content_sha256
+
+
+def test_nothing_proven_of_a_changed_file_leaves_it_so(artifact: Artifact) -> None:
+    recorded(artifact, VERIFIED)
+    change(artifact)
+    changed = read_artifact(artifact.path)
+    assert recorded(changed, UNKNOWN) is changed
+    assert read_artifact(artifact.path).standing == "changed since it was verified"
+
+
+def test_the_same_verdict_on_an_older_file_says_what_it_is_about(artifact: Artifact) -> None:
+    judged = recorded(artifact, VERIFIED, "by hand")
+    older = replace(judged.manifest, content_sha256=None)
+    FORMATS[Format.ONNX].write_manifest(artifact.path, older.dumps())
+    assert recorded(read_artifact(artifact.path), VERIFIED, "by hand") == judged
+    assert read_artifact(artifact.path) == judged
 
 
 @pytest.mark.parametrize("judgement", [FAILED, UNKNOWN])

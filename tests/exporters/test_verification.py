@@ -347,8 +347,9 @@ def test_a_stricter_tolerance_fails_what_the_table_would_pass(
 
 @pytest.mark.parametrize("earlier", [Verdict.VERIFIED, Verdict.FAILED])
 def test_not_run_leaves_an_earlier_verdict(artifact: Artifact, earlier: Verdict) -> None:
-    judged = Artifact(artifact.path, replace(artifact.manifest, verdict=earlier, verdict_reason="proven"))
-    write_manifest(judged)
+    judged = write_manifest(
+        Artifact(artifact.path, replace(artifact.manifest, verdict=earlier, verdict_reason="proven"))
+    )
     assert recorded(judged, not_run("too few images")) == judged
     assert read_artifact(artifact.path).manifest.verdict is earlier
 

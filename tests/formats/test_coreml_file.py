@@ -72,6 +72,41 @@ def test_the_same_manifest_gives_the_same_bytes(package: Path) -> None:
     assert model_file(package).read_bytes() == first
 
 
+def test_the_content_is_the_model_and_its_weights_without_the_manifest(package: Path) -> None:
+    coreml_file.write_manifest(package, MANIFEST)
+    content = coreml_file.hash_content(package)
+    coreml_file.write_manifest(package, "another, of another length" * 99)
+    assert coreml_file.hash_content(package) == content
+    (package / ".DS_Store").write_bytes(b"what a Mac's Finder leaves")
+    (package / "Data" / "com.apple.CoreML" / "weights" / ".DS_Store").write_bytes(b"everywhere")
+    assert coreml_file.hash_content(package) == content
+
+
+def test_another_weight_or_operator_is_another_content(package: Path) -> None:
+    coreml_file.write_manifest(package, MANIFEST)
+    content = coreml_file.hash_content(package)
+    weights = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert coreml_file.hash_content(package) != content
+    weights.write_bytes(whole)
+    assert coreml_file.hash_content(package) == content
+    model = model_file(package)
+    model.write_bytes(model.read_bytes().replace(b"transpose", b"transposE"))
+    assert coreml_file.read_manifest(package) == MANIFEST
+    assert coreml_file.hash_content(package) != content
+
+
+def test_a_package_without_its_weights_is_named(package: Path) -> None:
+    (package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").unlink()
+    with pytest.raises(ArtifactError) as refusal:
+        coreml_file.hash_content(package)
+    assert str(refusal.value) == (
+        f"{package} is not a Core ML package that can be read: it lacks '@model_path/weights/weight.bin'; "
+        "export it again."
+    )
+
+
 def test_census_leaves_constants_and_options_out(package: Path) -> None:
     census = coreml_file.take_census(package)
     assert census.operators == {
@@ -95,6 +130,7 @@ def test_needs_no_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) ->
     coreml_file.write_manifest(package, MANIFEST)
     assert coreml_file.read_manifest(package) == MANIFEST
     assert coreml_file.take_census(package).operators["conv"] == 1
+    assert len(coreml_file.hash_content(package)) == 64
 
 
 def test_what_breaks_while_writing_leaves_the_package_as_it_was(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,9 +73,79 @@ def test_the_manifest_goes_into_the_file_and_beside_it(artifact: Artifact) -> No
 
 def test_the_last_manifest_is_the_one_that_counts(artifact: Artifact) -> None:
     write_manifest(artifact)
-    judged = replace(artifact, manifest=replace(artifact.manifest, verdict=Verdict.FAILED, verdict_reason="a, b"))
-    write_manifest(judged)
-    assert read_artifact(artifact.path) == judged
+    written = write_manifest(judged(artifact, Verdict.FAILED))
+    assert read_artifact(artifact.path) == written
+    assert (written.manifest.verdict, written.manifest.verdict_reason) == (Verdict.FAILED, "a, b")
+
+
+def judged(artifact: Artifact, verdict: Verdict, reason: str = "a, b") -> Artifact:
+    return replace(artifact, manifest=replace(artifact.manifest, verdict=verdict, verdict_reason=reason))
+
+
+@pytest.mark.parametrize("reason", ["", "because " * 1000])
+@pytest.mark.parametrize("verdict", [Verdict.VERIFIED, Verdict.FAILED])
+def test_a_verdict_goes_with_the_content_that_it_is_about(artifact: Artifact, verdict: Verdict, reason: str) -> None:
+    written = write_manifest(judged(artifact, verdict, reason))
+    assert written.manifest.content_sha256 == FORMATS[artifact.manifest.format].hash_content(artifact.path)
+    read = read_artifact(artifact.path)
+    assert (read, read.changed, read.standing) == (written, False, str(verdict))
+    beside = Manifest.loads(artifact.sidecar_path.read_text(), source="beside")
+    assert beside == written.manifest
+    again = write_manifest(judged(written, Verdict.VERIFIED, reason * 2))
+    assert read_artifact(artifact.path) == again
+
+
+def damage(path: Path) -> None:
+    """Changes what the network computes: ONNX's Relu becomes Tanh, the last of a TFLite file's weights another."""
+    content = path.read_bytes()
+    if path.suffix == ".onnx":
+        path.write_bytes(content.replace(b"\x04Relu", b"\x04Tanh"))
+    else:
+        place = content.index(struct.pack("<f", 1.0))
+        path.write_bytes(content[:place] + struct.pack("<f", 2.0) + content[place + 4 :])
+    assert path.read_bytes() != content
+
+
+@pytest.mark.parametrize("verdict", [Verdict.VERIFIED, Verdict.FAILED])
+def test_a_file_that_was_changed_since_says_so(artifact: Artifact, verdict: Verdict) -> None:
+    written = write_manifest(judged(artifact, verdict))
+    damage(artifact.path)
+    read = read_artifact(artifact.path)
+    assert read.manifest == written.manifest
+    assert (read.changed, read.standing) == (True, "changed since it was verified")
+
+
+def test_a_file_without_a_verdict_has_none_that_could_be_lost(artifact: Artifact) -> None:
+    written = write_manifest(replace(artifact, manifest=replace(artifact.manifest, content_sha256="f" * 64)))
+    assert written.manifest.content_sha256 is None
+    damage(artifact.path)
+    assert (read_artifact(artifact.path).changed, read_artifact(artifact.path).standing) == (False, "not run")
+
+
+def test_an_older_file_keeps_its_verdict(artifact: Artifact) -> None:
+    """It does not say what its verdict is about."""
+    record = json.loads(judged(artifact, Verdict.VERIFIED).manifest.dumps())
+    del record["content_sha256"]
+    FORMATS[artifact.manifest.format].write_manifest(artifact.path, json.dumps(record))
+    damage(artifact.path)
+    read = read_artifact(artifact.path)
+    assert (read.manifest.content_sha256, read.changed, read.standing) == (None, False, "verified")
+
+
+def test_what_breaks_off_between_verdict_and_content_counts_as_changed(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(artifact)
+    support = FORMATS[artifact.manifest.format]
+
+    def break_off(path: Path) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(FORMATS, artifact.manifest.format, replace(support, hash_content=break_off))
+    with pytest.raises(OSError, match="No space left"):
+        write_manifest(judged(artifact, Verdict.VERIFIED))
+    monkeypatch.setitem(FORMATS, artifact.manifest.format, support)
+    assert read_artifact(artifact.path).standing == "changed since it was verified"
 
 
 def test_what_is_read_is_the_manifest_inside_not_the_one_beside(artifact: Artifact) -> None:

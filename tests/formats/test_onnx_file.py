@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,46 @@ def test_manifest_survives_and_is_replaced(model_file: Path) -> None:
         "author": "another tool",
         "aml-edge.manifest": "{}",
     }
+
+
+def test_the_content_is_the_file_without_its_manifest(model_file: Path) -> None:
+    plain = hashlib.sha256(model_file.read_bytes()).hexdigest()
+    assert onnx_file.hash_content(model_file) == plain
+    for text in ("a", "b" * 9000, ""):
+        onnx_file.write_manifest(model_file, text)
+        assert onnx_file.hash_content(model_file) == plain
+
+
+def set_weight(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-1] + b"\x01"
+
+
+def set_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[1].attribute[0].ints[:] = [0, 1]
+
+
+def set_metadata(model: onnx.ModelProto) -> None:
+    model.metadata_props[0].value = "someone else"
+
+
+@pytest.mark.parametrize("change", [set_weight, set_attribute, set_metadata])
+def test_another_content_has_another_hash(model_file: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    onnx_file.write_manifest(model_file, "manifest")
+    before = onnx_file.hash_content(model_file)
+    model = onnx.load(model_file)
+    change(model)
+    model_file.write_bytes(model.SerializeToString())
+    assert onnx_file.read_manifest(model_file) == "manifest"
+    assert onnx_file.hash_content(model_file) != before
+
+
+@pytest.mark.parametrize("content", [b"\x80", None])
+def test_a_file_that_cannot_be_hashed_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"broken\.onnx is not an ONNX file that can be read: .*; export it again"):
+        onnx_file.hash_content(path)
 
 
 def test_census_counts_subgraphs_and_leaves_constants_out(model_file: Path) -> None:

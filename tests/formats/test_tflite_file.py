@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from pathlib import Path
@@ -123,6 +124,37 @@ def test_weights_keep_their_alignment(model_file: Path) -> None:
     assert new.endswith(old[8:])  # nothing but the root before them is new
 
 
+@pytest.mark.parametrize("outside", [False, True], ids=["buffers inside", "buffers outside"])
+def test_the_content_is_the_file_without_its_manifest(model_file: Path, outside: bool) -> None:
+    if outside:
+        with_outside_buffers(model_file)
+    assert tflite_file.hash_content(model_file) == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    tflite_file.write_manifest(model_file, "never verified")
+    written = tflite_file.hash_content(model_file)
+    whole = model_file.read_bytes()
+    start = whole.index(b"never verified")
+    assert written == hashlib.sha256(whole[:start] + whole[start + 4096 :]).hexdigest()
+    tflite_file.write_manifest(model_file, "verified" * 500)
+    assert tflite_file.hash_content(model_file) == written  # of as many pages
+
+
+def test_a_byte_that_changes_outside_of_the_manifest_changes_the_content(model_file: Path) -> None:
+    tflite_file.write_manifest(model_file, "manifest")
+    before, whole = tflite_file.hash_content(model_file), model_file.read_bytes()
+    start = whole.index(b"manifest ")
+    changed = 0
+    for place in range(start + 4096, len(whole), 61):
+        model_file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert tflite_file.hash_content(model_file) != before
+            changed += 1
+        except ArtifactError:  # the byte led to somewhere
+            continue
+    assert changed > 20
+    model_file.write_bytes(whole[:start] + b"Manifest" + whole[start + 8 :])
+    assert tflite_file.hash_content(model_file) == before
+
+
 def test_a_later_manifest_takes_the_place_of_the_first(model_file: Path) -> None:
     tflite_file.write_manifest(model_file, "never verified")
     size = model_file.stat().st_size
@@ -183,6 +215,7 @@ def test_damage_anywhere_gives_an_answer_or_our_error_soon(model_file: Path) -> 
         model_file.write_bytes(candidate)
         for act in (
             tflite_file.read_manifest,
+            tflite_file.hash_content,
             tflite_file.take_census,
             lambda path: tflite_file.write_manifest(path, "z" * 5000),
         ):

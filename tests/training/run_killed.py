@@ -29,8 +29,9 @@ from aml_edge.space import EmbeddingSpace
 from aml_edge.training import log as log_module
 from aml_edge.training.log import EpochRecord
 from aml_edge.training.loop import StepRecord
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import RunOptions, TrainingPlan, train
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 

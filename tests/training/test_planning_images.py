@@ -21,9 +21,9 @@ from aml_edge.index_building import build_index
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.planning import plan_training
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import TrainingPlan
 from aml_edge.training.settings import TrainingSettings
 
 SPACE = EmbeddingSpace("block means", "b" * 64, 16)

@@ -21,8 +21,10 @@ from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 from aml_edge.training.log import read_epochs, read_steps
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import RunOptions, TrainingPlan, TrainingReport, read_report, train
+from aml_edge.training.report import TrainingReport, read_report
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.run_folder import read_run_record
 from aml_edge.training.settings import Mining, Mode, Network, TrainingSettings
 from aml_edge.training.training_set import TrainingSet

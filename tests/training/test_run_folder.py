@@ -14,6 +14,7 @@ import pytest
 from aml_edge import __version__
 from aml_edge.errors import UsageError
 from aml_edge.training.recipe import Recipe
+from aml_edge.training.report import write_report
 from aml_edge.training.run_folder import (
     RunRecord,
     begin_run,
@@ -23,7 +24,6 @@ from aml_edge.training.run_folder import (
     remove_halves,
     require_free,
     require_same_run,
-    write_report,
 )
 from aml_edge.training.settings import Mining, Mode, TrainingSettings
 

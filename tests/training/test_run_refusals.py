@@ -17,8 +17,10 @@ from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint, load_student
 from aml_edge.training.log import read_steps
 from aml_edge.training.losses import LOSSES
+from aml_edge.training.plan import TrainingPlan, is_run_of
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import RunOptions, TrainingPlan, TrainingReport, is_run_of, read_report, train
+from aml_edge.training.report import TrainingReport, read_report
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
 

@@ -20,8 +20,10 @@ from aml_edge.errors import TrainingError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.progress import ProgressTask
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import RunOptions, TrainingPlan, TrainingReport, read_report, train
+from aml_edge.training.report import TrainingReport, read_report
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.state import save_state
 from aml_edge.training.training_set import TrainingSet

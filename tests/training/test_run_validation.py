@@ -15,8 +15,10 @@ import torch
 from aml_edge.networks.checkpoints import StudentCheckpoint, load_student
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.training.log import read_epochs
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run import RunOptions, TrainingPlan, TrainingReport, train
+from aml_edge.training.report import TrainingReport
+from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Schedule, TrainingSettings
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
