@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from aml_edge import __version__
 from aml_edge.errors import UsageError
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.report import write_report
+from aml_edge.training.report import TrainingReport, read_report, write_report
 from aml_edge.training.run_folder import (
     RunRecord,
     begin_run,
@@ -24,6 +24,7 @@ from aml_edge.training.run_folder import (
     remove_halves,
     require_free,
     require_same_run,
+    sole_training,
 )
 from aml_edge.training.settings import Mining, Mode, TrainingSettings
 
@@ -265,20 +266,35 @@ def test_another_run_is_refused_by_what_differs(tmp_path: Path, changes: dict[st
     )
 
 
-@dataclass(frozen=True)
-class Report:
-    """Of a run."""
-
-    run: Path
-    loss: float
-    best: float | None
-
-
 def test_a_report_ends_a_run(run: Path) -> None:
     (run / "report.json").unlink()
     assert not is_finished(run)
-    write_report(run, Report(run, 0.1 + 0.2, None))
+    report = TrainingReport(run, "a recipe", 12, 2, 6, 0.1 + 0.2, 0.25, 2, None, 1.5, 3.0, 8.0)
+    write_report(report)
     assert is_finished(run)
-    assert json.loads((run / "report.json").read_text()) == {"run": str(run), "loss": 0.30000000000000004, "best": None}
+    values = json.loads((run / "report.json").read_text())
+    assert (values["run"], values["first_loss"], values["best_validation_loss"]) == (str(run), 0.1 + 0.2, None)
+    assert read_report(run) == report
     assert not (run / "state.safetensors").exists()
     assert names(run) >= set(RUN_FILES) - {"state.safetensors"}
+
+
+def test_a_run_folder_is_one_training_s(tmp_path: Path) -> None:
+    with sole_training(tmp_path / "new" / "run"):
+        assert (tmp_path / "new" / "run").is_dir()
+        with pytest.raises(UsageError) as refusal, sole_training(tmp_path / "new" / "run"):
+            pass
+        assert str(refusal.value) == (
+            f"`run` is {tmp_path / 'new' / 'run'}, where another process trains; wait for it, or name another folder."
+        )
+        with sole_training(tmp_path / "another"):
+            pass
+    with sole_training(tmp_path / "new" / "run"):
+        pass
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def test_a_file_is_no_folder_to_train_in(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UsageError, match="which is a file; name a folder"), sole_training(tmp_path / "run"):
+        pass
