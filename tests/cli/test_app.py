@@ -113,3 +113,9 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_package_runs_as_a_module() -> None:
+    """For launchers that start modules, such as torchrun."""
+    ended = subprocess.run([sys.executable, "-m", "aml_edge", "--version"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, f"aml-edge {aml_edge.__version__}\n")
