@@ -49,6 +49,16 @@ def test_nothing_is_left_to_learn_on_the_teachers_own_embeddings() -> None:
     assert regression(rows_at(0, 90), rows_at(0, 90), eps=0).item() == 0
 
 
+def test_half_precision_is_widened_before_anything_is_squared() -> None:
+    """Differences of 3e-4 have squares that float16 does not hold."""
+    anchor = torch.full((2, 512), 512**-0.5, dtype=torch.float16)
+    loss = regression(anchor, anchor.float() + 3e-4, eps=0)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.5 * 512 * 9e-8, rel=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert regression(anchor, anchor.float() + 3e-4, eps=0).item() == loss.item()
+
+
 def test_the_order_of_the_anchors_does_not_matter() -> None:
     anchor, teacher_anchor, order = rows_at(0, 20, 40), rows_at(5, 70, 300), [2, 0, 1]
     assert regression(anchor[order], teacher_anchor[order]).item() == pytest.approx(
