@@ -78,7 +78,7 @@ def top_level_imports(tree: ast.Module) -> Iterator[str]:
 
 def layer(name: str) -> str:
     """Returns the part of the package that a module belongs to: a sibling, ``cli`` or ``core``."""
-    parts = name.split(".")
+    parts = name.replace("__main__", "cli").split(".")
     return parts[1] if len(parts) > 1 and parts[1] in (*SIBLINGS, "cli") else "core"
 
 
