@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aml_edge.errors import UsageError
+from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.networks.backbones import FeatureMap, backbone_spec
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.imagenet import IMAGENET_PREFIX, load_imagenet_backbone
@@ -26,6 +26,7 @@ def starting_network(
 
     Raises:
         UsageError: there is no such backbone, no ImageNet weights for it, no dimension is known, or it cannot be.
+        TeacherIndexError: the index has another dimension than the settings ask for.
         MissingExtraError: its ImageNet weights are in a package that is not installed.
     """
     architecture = settings.backbone.removeprefix(IMAGENET_PREFIX)
@@ -45,7 +46,7 @@ def starting_network(
     if not dimension:
         raise UsageError("`dimension` is 0, but no index says how many values an embedding has; set it.")
     if settings.dimension not in (0, dimension):
-        raise UsageError(
+        raise TeacherIndexError(
             f"`dimension` is {settings.dimension}, but the teacher's index has {dimension}; set it to 0, or give an "
             "index of the teacher that the recipe is for."
         )

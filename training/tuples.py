@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from aml_edge.datasets.training_images import ImageLabels
 from aml_edge.embedder import Embeddings
-from aml_edge.errors import UsageError
+from aml_edge.errors import DatasetError
 from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives, random_negatives
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
@@ -72,7 +72,7 @@ def tuples_of_epoch(
         embed_queries, embed_pool: for hard mining, what compares a query with the pool.
 
     Raises:
-        UsageError: the images have no labels, or too few clusters for the negatives asked for.
+        DatasetError: the images have no labels, or too few clusters for the negatives asked for.
     """
     images = len(training_set.items)
     if settings.mining is Mining.NONE:
@@ -95,7 +95,7 @@ def tuples_of_epoch(
 
 
 def require_drawable(training_set: TrainingSet, settings: TrainingSettings) -> None:
-    """Raises the `UsageError` of `tuples_of_epoch` where no lot can avoid it, before anything is embedded."""
+    """Raises the `DatasetError` of `tuples_of_epoch` where no lot can avoid it, before anything is embedded."""
     if settings.mining is Mining.NONE:
         return
     clusters = np.array(_labels(training_set, settings).clusters, np.int64)
@@ -121,15 +121,15 @@ def _drawn(count: int, wanted: int, generator: np.random.Generator) -> Rows:
 def _labels(training_set: TrainingSet, settings: TrainingSettings) -> ImageLabels:
     labels = training_set.labels
     if labels is None or not labels.query_rows:
-        raise UsageError(
+        raise DatasetError(
             f"`mining` is '{settings.mining}', but the images have no labels of what matches; give a training set in "
             "the SfM layout, or a recipe whose loss needs no labels."
         )
     return labels
 
 
-def _too_few(pool_clusters: npt.NDArray[np.int64], settings: TrainingSettings) -> UsageError:
-    return UsageError(
+def _too_few(pool_clusters: npt.NDArray[np.int64], settings: TrainingSettings) -> DatasetError:
+    return DatasetError(
         f"`negatives` is {settings.negatives}, but a pool of {len(pool_clusters)} images has only "
         f"{len(np.unique(pool_clusters))} clusters, and a query takes none of its own; ask for fewer negatives or "
         "give a larger `pool_size`."

@@ -384,7 +384,7 @@ def test_data_and_index_that_were_moved_are_named(
     (stopped / "run.json").write_text(json.dumps({**record, "data": "gone", "index": "gone too"}))
     resume = ("train", "--out", stopped, "--resume", "--cpu")
     done = command_line(*resume)
-    assert (done.code, "gone too holds no index" in done.err) == (1, True)
+    assert (done.code, "gone too holds no index" in done.err) == (2, True)
     moved = tmp_path / "moved"
     shutil.copytree(data, moved / data.name)
     shutil.copytree(index, moved / "index")
@@ -460,7 +460,7 @@ def test_images_without_labels_are_refused_before_anything_is_written(
     recipe.write_text(ALONE.format(loss="contrastive") + "dimension = 8\n")
     done = command_line("train", "--recipe", recipe, "--data", folder, "--out", tmp_path / "run", "--cpu")
     assert (done.code, done.err) == (
-        2,
+        1,
         "error: `mining` is 'hard', but the images have no labels of what matches; give a training set in the SfM "
         "layout, or a recipe whose loss needs no labels.\n",
     )

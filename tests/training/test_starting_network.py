@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aml_edge.errors import UsageError
+from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, weights_sha256
 from aml_edge.networks.imagenet import imagenet_classifier
 from aml_edge.preprocessing import IMAGENET_MEAN, Fit
@@ -110,7 +110,7 @@ def test_a_student_alone_needs_a_dimension() -> None:
 
 
 def test_another_dimension_than_the_indexs_is_refused() -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(TeacherIndexError) as caught:
         starting_network(replace(SMALL, dimension=2048), SPACE)
     assert str(caught.value) == (
         "`dimension` is 2048, but the teacher's index has 24; set it to 0, or give an index of the teacher that the "
@@ -137,7 +137,7 @@ def test_nothing_is_downloaded_for_what_is_refused(monkeypatch: pytest.MonkeyPat
         raise AssertionError
 
     monkeypatch.setattr("aml_edge.training.starting_network.load_imagenet_backbone", never)
-    with pytest.raises(UsageError, match="`dimension` is 2048"):
+    with pytest.raises(TeacherIndexError, match="`dimension` is 2048"):
         starting_network(replace(SMALL, backbone="imagenet:mobilenetv2_035", dimension=2048), SPACE)
     with pytest.raises(UsageError, match="`dimension` is 512"):
         starting_network(replace(TEACHER, backbone="imagenet:mobilenetv2_035", dimension=512), None)

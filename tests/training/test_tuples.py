@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from aml_edge.datasets.training_images import ImageLabels
-from aml_edge.errors import UsageError
+from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
@@ -179,7 +179,7 @@ def test_a_query_of_several_pairs_may_come_with_each(labelled: TrainingSet) -> N
 @pytest.mark.parametrize("mining", [Mining.HARD, Mining.RANDOM])
 def test_images_without_labels_are_refused(unlabelled: TrainingSet, mining: Mining) -> None:
     for training_set in (unlabelled, set_of([1, 2, 3], [])):
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(DatasetError) as caught:
             drawn(training_set, TrainingSettings(mining=mining))
         assert str(caught.value) == (
             f"`mining` is '{mining}', but the images have no labels of what matches; give a training set in the SfM "
@@ -192,7 +192,7 @@ def test_too_few_clusters_are_refused(mining: Mining) -> None:
     training_set = set_of([1, 1, 1, 2, 3, 3], [(0, 1)])
     enough = drawn(training_set, TrainingSettings(mining=mining, negatives=2)).negatives[0]
     assert sorted(enough.tolist()) in ([3, 4], [3, 5])
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(DatasetError) as caught:
         drawn(training_set, TrainingSettings(mining=mining, negatives=3))
     assert str(caught.value) == (
         "`negatives` is 3, but a pool of 6 images has only 3 clusters, and a query takes none of its own; ask for "
@@ -215,7 +215,7 @@ def test_what_no_lot_can_draw_is_refused_before_it_is_drawn(
             try:
                 attempt(training_set, settings)
                 words.append("")
-            except UsageError as error:
+            except DatasetError as error:
                 words.append(str(error))
         assert words[0] == words[1]
         refused.append(bool(words[0]))
