@@ -1,7 +1,7 @@
 """Every error that aml-edge raises on purpose.
 
 AmlEdgeError                       exit code 1
-├── UsageError                     exit code 2: an argument that cannot work
+├── UsageError                     exit code 2: an argument that cannot work, or names nothing that is there
 ├── MissingExtraError              an optional dependency is not installed
 ├── ImageError                     an image that cannot be read; names the file
 │   └── ImageBatchError            several of them, all listed
@@ -42,6 +42,17 @@ class UsageError(AmlEdgeError):
     exit_code: ClassVar[int] = 2
 
 
+def unusable_path(path: Path, message: str, otherwise: type[AmlEdgeError]) -> AmlEdgeError:
+    """Returns the error that a path which someone named cannot be used: wrong usage where nothing is there.
+
+    Args:
+        path: as it was named.
+        message: of the error.
+        otherwise: its type where something else is there.
+    """
+    return (otherwise if path.exists() else UsageError)(message)
+
+
 class MissingExtraError(AmlEdgeError):
     """An optional dependency is not installed.
 
@@ -76,14 +87,14 @@ class ImageBatchError(ImageError):
     Args:
         failures: (path, reason) of each, in the order they were met.
         total: how many images were asked for.
+        skippable: whether whoever asked for them may leave such images out, with --skip-unreadable.
     """
 
-    def __init__(self, failures: Sequence[tuple[Path, str]], total: int) -> None:
+    def __init__(self, failures: Sequence[tuple[Path, str]], total: int, *, skippable: bool = False) -> None:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
+        skip = ", or pass --skip-unreadable" if skippable else ""
         AmlEdgeError.__init__(
-            self,
-            f"{len(failures)} of {total} images cannot be read; "
-            f"remove or replace them, or pass --skip-unreadable where the command has it:\n{listed}",
+            self, f"{len(failures)} of {total} images cannot be read; remove or replace them{skip}:\n{listed}"
         )
         self.failures = tuple(failures)
         self.total = total

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aml_edge.checked_rows import CheckedRows
-from aml_edge.errors import TeacherIndexError, UsageError
+from aml_edge.errors import TeacherIndexError, UsageError, unusable_path
 from aml_edge.index_record import DTYPE, RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
@@ -117,12 +117,12 @@ def open_index(path: Path) -> TeacherIndex:
     """Returns the index in a folder, its embeddings memory-mapped.
 
     Raises:
-        TeacherIndexError: there is none, or its files contradict each other; the message names which and what to do.
+        TeacherIndexError: it holds none, or its files contradict each other; the message names which and what to do.
+        UsageError: there is no such folder.
     """
     if not (path / RECORD_FILE).is_file():
-        raise TeacherIndexError(
-            f"{path} holds no index ({RECORD_FILE} is not there); make one: `aml-edge index build`."
-        )
+        message = f"{path} holds no index ({RECORD_FILE} is not there); make one: `aml-edge index build`."
+        raise unusable_path(path, message, TeacherIndexError)
     try:
         record = IndexRecord.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, RecursionError, OSError, UsageError) as problem:

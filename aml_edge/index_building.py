@@ -211,7 +211,7 @@ class _Build:
             if isinstance(one, UnreadableImage):
                 failures.append((one.path, one.reason))
             task.advance(status="looking for unreadable images")
-        return ImageBatchError(failures, len(self.source.items))
+        return ImageBatchError(failures, len(self.source.items), skippable=True)
 
     def _embed(self, loaded: Mapping[int, Pixels]) -> Embeddings:
         rows = self.embedder.embed(list(loaded.values()))

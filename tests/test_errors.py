@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from aml_edge import errors
-from aml_edge.errors import AmlEdgeError, ImageBatchError, ImageError, MissingExtraError
+from aml_edge.errors import (
+    AmlEdgeError,
+    ImageBatchError,
+    ImageError,
+    MissingExtraError,
+    TeacherIndexError,
+    UsageError,
+    unusable_path,
+)
 
 DRAWN_LINE = re.compile(r"^(?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+Error)\b *(?P<words>.*)$")
 
@@ -74,12 +82,19 @@ def test_a_missing_extra_gives_the_pip_command() -> None:
 def test_a_batch_of_images_lists_them_all_and_says_how_to_go_on() -> None:
     failures = [(Path("a.jpg"), "truncated"), (Path("b.jpg"), "is empty")]
     error = ImageBatchError(failures, 7)
-    assert str(error) == (
-        "2 of 7 images cannot be read; remove or replace them, or pass --skip-unreadable where the command has it:\n"
-        "  a.jpg: truncated\n"
-        "  b.jpg: is empty"
-    )
+    listed = "  a.jpg: truncated\n  b.jpg: is empty"
+    assert str(error) == f"2 of 7 images cannot be read; remove or replace them:\n{listed}"
     assert (error.failures, error.total) == (tuple(failures), 7)
+    skippable = ImageBatchError(failures, 7, skippable=True)
+    assert str(skippable) == (
+        f"2 of 7 images cannot be read; remove or replace them, or pass --skip-unreadable:\n{listed}"
+    )
+
+
+def test_a_path_where_nothing_is_is_wrong_usage(tmp_path: Path) -> None:
+    for path, kind, code in ((tmp_path, TeacherIndexError, 1), (tmp_path / "nowhere", UsageError, 2)):
+        error = unusable_path(path, "so and so", TeacherIndexError)
+        assert (type(error), str(error), error.exit_code) == (kind, "so and so", code)
 
 
 def test_what_catches_one_image_catches_a_batch() -> None:

@@ -156,7 +156,7 @@ def test_all_unreadable_images_are_listed_in_one_error(broken: list[ImageItem]) 
     assert caught.value.failures == tuple(zip([broken[place].path for place in (5, 7, 39)], REASONS, strict=True))
     assert caught.value.total == 40
     assert str(caught.value) == (
-        "3 of 40 images cannot be read; remove or replace them, or pass --skip-unreadable where the command has it:\n"
+        "3 of 40 images cannot be read; remove or replace them:\n"
         f"  {broken[5].path}: the file is empty\n"
         f"  {broken[7].path}: its box (90, 90, 99, 99) holds no pixel of 11×8\n"
         f"  {broken[39].path}: there is no such file"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from aml_edge.errors import SpaceMismatchError, TeacherIndexError
+from aml_edge.errors import SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex, encode_ids, open_index
 from aml_edge.index_record import IndexRecord
 from aml_edge.networks.whitening import Whitening
@@ -130,11 +130,12 @@ def test_strangers_are_refused_and_both_sides_named(folder: Path, whitened: Path
 
 
 def test_no_index_is_said(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(TeacherIndexError) as refusal:
-        open_index(tmp_path / "nowhere")
-    assert str(refusal.value) == (
-        f"{tmp_path / 'nowhere'} holds no index (index.json is not there); make one: `aml-edge index build`."
-    )
+    for path, kind in ((tmp_path, TeacherIndexError), (tmp_path / "nowhere", UsageError)):
+        with pytest.raises(kind) as refusal:
+            open_index(path)
+        assert str(refusal.value) == (
+            f"{path} holds no index (index.json is not there); make one: `aml-edge index build`."
+        )
     with pytest.raises(TeacherIndexError, match="holds no index"):
         open_index(folder / "ids.txt")
 

@@ -70,6 +70,9 @@ def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) ->
     from aml_edge.image_loading import ImageItem, embed_items
     from aml_edge.search import top_k
 
+    absent = [str(image) for image in images if not image.exists()]
+    if absent:
+        raise UsageError(f"{', '.join(absent)} {'do' if len(absent) > 1 else 'does'} not exist; name image files.")
     queries = embed_items(embedder, [ImageItem(image) for image in images])
     result = top_k(queries, index.checked_embeddings, k)
     return tuple(

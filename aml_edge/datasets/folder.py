@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from aml_edge.datasets.metadata import is_listable
 from aml_edge.decoding import FORMATS
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, unusable_path
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """In lower case; a file's own suffix may be in any case."""
@@ -21,10 +21,11 @@ def list_images(root: Path) -> tuple[str, ...]:
     or left by a Mac. Linked files count, linked folders are not entered, so that a circle of links has an end.
 
     Raises:
-        DatasetError: there is no such folder, a part of it cannot be read, or a name cannot stand in a list of ids.
+        DatasetError: it is a file, a part of it cannot be read, or a name cannot stand in a list of ids.
+        UsageError: there is no such folder.
     """
     if not root.is_dir():
-        raise DatasetError(f"{root} is no folder; give the folder that holds the images.")
+        raise unusable_path(root, f"{root} is no folder; give the folder that holds the images.", DatasetError)
     found: list[str] = []
     for folder, subfolders, files in os.walk(root, onerror=_refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]

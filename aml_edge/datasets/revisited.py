@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
 from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, stays_inside, values_of
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, unusable_path
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import Box
 from aml_edge.ranking import QueryGroundTruth
@@ -56,13 +56,13 @@ def load_revisited(root: Path) -> RevisitedDataset:
 
     Raises:
         DatasetError: the folder is laid out otherwise, the ground truth contradicts itself, or images are missing.
+        UsageError: there is no such folder.
         UnsafePickleError: the ground truth wants a type that it does not need.
     """
     files = ground_truth_files(root)
     if len(files) != 1:
-        raise DatasetError(
-            f"{root} holds {len(files)} files gnd_*.pkl; a data set in the revisited layout has one, beside jpg/."
-        )
+        message = f"{root} holds {len(files)} files gnd_*.pkl; a data set in the revisited layout has one, beside jpg/."
+        raise unusable_path(root, message, DatasetError)
     dataset = read_revisited(files[0])
     require_files(root, (*dataset.query_items, *dataset.database_items))
     return dataset

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
 from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, whole_numbers_of
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, unusable_path
 from aml_edge.image_loading import ImageItem
 from aml_edge.safe_pickle import read_pickle
 
@@ -69,6 +69,7 @@ def load_sfm(root: Path, split: str = TRAIN) -> SfmDataset:
     Raises:
         DatasetError: the folder is laid out otherwise, there is no such split, it contradicts itself, or images are
             missing.
+        UsageError: there is no such folder.
         UnsafePickleError: its file wants a type that it does not need.
     """
     dataset = read_sfm(_sole_file(root), split)
@@ -128,10 +129,11 @@ def image_id(cid: str) -> str:
 def _sole_file(root: Path) -> Path:
     files = sfm_files(root)
     if len(files) != 1:
-        raise DatasetError(
+        message = (
             f"{root} does not hold ims/ and one NAME.pkl, named as the folder where there are several; "
             "a training set in the SfM layout does."
         )
+        raise unusable_path(root, message, DatasetError)
     return files[0]
 
 

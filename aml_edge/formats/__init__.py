@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aml_edge.artifact import Artifact, Format, Manifest, Verdict
-from aml_edge.errors import ArtifactError
+from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.files import write_text_atomically
 from aml_edge.formats import coreml_file, onnx_file, tflite_file
 from aml_edge.formats.census import OperatorCensus
@@ -83,10 +83,11 @@ def read_artifact(path: Path) -> Artifact:
     Where a verdict came with the SHA-256 of what was judged, the artifact says whether the file still is that.
 
     Raises:
-        ArtifactError: there is no such file, it cannot be read, or it carries no manifest of its format.
+        ArtifactError: it cannot be read, or carries no manifest of its format.
+        UsageError: there is no such file.
     """
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist; `aml-edge export` makes one.")
+        raise UsageError(f"{path} does not exist; `aml-edge export` makes one.")
     model_format = format_of(path)
     text = FORMATS[model_format].read_manifest(path)
     if text is None:

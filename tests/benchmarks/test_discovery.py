@@ -9,7 +9,7 @@ import pytest
 
 from aml_edge.artifact import Artifact
 from aml_edge.benchmarks.discovery import discover, model_files, read_named
-from aml_edge.errors import ArtifactError
+from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.space import EmbeddingSpace
 
@@ -63,7 +63,6 @@ def test_named_files_come_in_the_order_in_which_they_were_named(onnx_file: OnnxF
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.onnx", "does not exist; `aml-edge export` makes one."),
         ("notes.txt", "is no model file: its name must end in one of .onnx, .tflite, .mlpackage."),
         ("empty", "holds no model file; `aml-edge export` makes one."),
     ],
@@ -74,3 +73,9 @@ def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path, name: str, messag
     with pytest.raises(ArtifactError) as refused:
         read_named([tmp_path / name])
     assert str(refused.value) == f"{tmp_path / name} {message}"
+
+
+def test_a_path_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_named([tmp_path / "nowhere.onnx"])
+    assert str(refused.value) == f"{tmp_path / 'nowhere.onnx'} does not exist; `aml-edge export` makes one."

@@ -366,7 +366,7 @@ def test_the_program_prints_the_line_and_exits(
     monkeypatch.setattr(sys, "argv", ["aml-edge", "bench", "nowhere.onnx"])
     with pytest.raises(SystemExit) as ended:
         app_module.main()
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert capsys.readouterr() == ("", "error: nowhere.onnx does not exist; `aml-edge export` makes one.\n")
 
 

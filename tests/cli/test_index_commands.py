@@ -142,8 +142,7 @@ def test_unreadable_images_are_all_listed_and_left_out_only_if_told_to(
     refused = command_line(*arguments)
     assert refused.code == 1
     assert refused.err.splitlines() == [
-        "error: 2 of 5 images cannot be read; remove or replace them, or pass --skip-unreadable where the command has "
-        "it:",
+        "error: 2 of 5 images cannot be read; remove or replace them, or pass --skip-unreadable:",
         f"  {images / 'bad.jpg'}: it is no image, or of a format that is not read",
         f"  {images / 'empty.jpg'}: the file is empty",
     ]
@@ -175,7 +174,7 @@ def test_an_index_is_never_written_over(command_line: CommandLine, tmp_path: Pat
     ("changed", "code", "said"),
     [
         ({"--teacher": "nope"}, 2, "error: `teacher` is 'nope'; it must be tiny.\n"),
-        ({"--images": "nowhere"}, 1, "error: nowhere is no folder; give the folder that holds the images.\n"),
+        ({"--images": "nowhere"}, 2, "error: nowhere is no folder; give the folder that holds the images.\n"),
         ({"--image-size": 0}, 2, "error: `image_side_px` is 0; an image has at least one pixel.\n"),
         (
             {"--scales": "-1"},

@@ -177,7 +177,6 @@ def test_a_file_of_another_space_is_refused(
     [
         ("bad.jpg", b"no image", "it is no image, or of a format that is not read"),
         ("empty.png", b"", "the file is empty"),
-        ("gone.png", None, "there is no such file"),
     ],
 )
 def test_an_image_that_cannot_be_read_is_named(
@@ -187,19 +186,31 @@ def test_an_image_that_cannot_be_read_is_named(
     query: Path,
     tmp_path: Path,
     name: str,
-    content: bytes | None,
+    content: bytes,
     reason: str,
 ) -> None:
     path, report = tmp_path / name, tmp_path / "report.json"
-    if content is not None:
-        path.write_bytes(content)
-    gone = tmp_path / "gone too.jpg"
-    ended = command_line("search", query, path, gone, "--index", index, "--artifact", toy_file, "--json", report)
+    path.write_bytes(content)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    ended = command_line("search", query, path, folder, "--index", index, "--artifact", toy_file, "--json", report)
     assert (ended.code, ended.out) == (1, "")
-    said, first, second = ended.err.splitlines()
-    assert said.startswith("error: 2 of 3 images cannot be read; remove or replace them")
-    assert (first, second) == (f"  {path}: {reason}", f"  {gone}: there is no such file")
+    assert ended.err.splitlines() == [
+        "error: 2 of 3 images cannot be read; remove or replace them:",
+        f"  {path}: {reason}",
+        f"  {folder}: Is a directory",
+    ]
     assert not report.exists()
+
+
+def test_images_that_are_not_there_are_all_named(
+    command_line: CommandLine, index: Path, toy_file: Path, query: Path
+) -> None:
+    arguments = ("--index", index, "--artifact", toy_file)
+    one = command_line("search", query, "gone.png", *arguments)
+    assert (one.code, one.out, one.err) == (2, "", "error: gone.png does not exist; name image files.\n")
+    two = command_line("search", "gone.png", query, "gone too.jpg", *arguments)
+    assert (two.code, two.err) == (2, "error: gone.png, gone too.jpg do not exist; name image files.\n")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +226,7 @@ def test_an_image_that_cannot_be_read_is_named(
             2,
             "`runtime` is 'onnx', but a student runs in PyTorch; give a file with --artifact.",
         ),
-        (("--artifact", "gone.onnx"), 1, "gone.onnx does not exist; `aml-edge export` makes one."),
+        (("--artifact", "gone.onnx"), 2, "gone.onnx does not exist; `aml-edge export` makes one."),
         (
             ("--student", "nope"),
             2,

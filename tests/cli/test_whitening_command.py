@@ -237,7 +237,7 @@ def test_a_file_is_not_replaced_unless_asked(
     [
         ((), 2, "give `--index` for a teacher's whitening or `--student` for a student's own; one of the two.\n"),
         (("--index", "IX", "--student", "mine"), 2, "give `--index` for a teacher's whitening or `--student` for a"),
-        (("--index", "nowhere"), 1, "nowhere holds no index (index.json is not there); make one: "),
+        (("--index", "nowhere"), 2, "nowhere holds no index (index.json is not there); make one: "),
         (("--student", "nobody"), 2, "`student` is 'nobody'; it must be "),
         (("--index", "IX", "--image-size", "40"), 2, "`--image-size` and `--scales` are the student's, and `--index` "),
         (("--index", "IX", "--scales", "1"), 2, "`--image-size` and `--scales` are the student's, and `--index` was "),
@@ -250,7 +250,7 @@ def test_a_file_is_not_replaced_unless_asked(
         (("--index", "IX", "--kind", "pca", "--regularisation", "1"), 2, "`regularisation` is 1.0 and `kind` 'pca'; "),
         (("--index", "IX", "--data", "TEST"), 1, "TEST does not say which of its images match; a learned whitening "),
         (("--index", "IX", "--data", "TEST", "--kind", "pca"), 1, "index IX lacks 26 of 26 images (jpg/"),
-        (("--index", "IX", "--data", "nowhere"), 1, "nowhere is no folder; give the folder that holds the images.\n"),
+        (("--index", "IX", "--data", "nowhere"), 2, "nowhere is no folder; give the folder that holds the images.\n"),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(

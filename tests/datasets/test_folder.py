@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aml_edge.datasets.folder import IMAGE_SUFFIXES, list_images
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, UsageError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -75,8 +75,8 @@ def test_a_folder_without_images_has_none(tmp_path: Path) -> None:
 
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
-    for root in (tmp_path / "a.jpg", tmp_path / "nothing"):
-        with pytest.raises(DatasetError) as caught:
+    for root, kind in ((tmp_path / "a.jpg", DatasetError), (tmp_path / "nothing", UsageError)):
+        with pytest.raises(kind) as caught:
             list_images(root)
         assert str(caught.value) == f"{root} is no folder; give the folder that holds the images."
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aml_edge.datasets.revisited import RevisitedDataset, load_revisited, read_revisited
-from aml_edge.errors import DatasetError, UnsafePickleError
+from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import load_pixels
 from aml_edge.preprocessing import Preprocessing
@@ -89,9 +89,9 @@ def test_missing_images_are_counted_and_the_first_is_named(write_revisited: Writ
 def test_other_folders_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    for root in (tmp_path, tmp_path / "nothing"):
+    for root, kind in ((tmp_path, DatasetError), (tmp_path / "nothing", UsageError)):
         count = len(names) if root == tmp_path else 0
-        with pytest.raises(DatasetError) as caught:
+        with pytest.raises(kind) as caught:
             load_revisited(root)
         assert str(caught.value) == (
             f"{root} holds {count} files gnd_*.pkl; a data set in the revisited layout has one, beside jpg/."

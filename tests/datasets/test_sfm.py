@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aml_edge.datasets.sfm import SfmDataset, has_split, load_sfm, read_sfm
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import load_pixels
 from aml_edge.preprocessing import Preprocessing
@@ -63,8 +63,8 @@ def test_a_file_named_otherwise_is_found_where_it_is_the_only_one(write_sfm: Wri
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").touch()
-    for root in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(DatasetError, match=r"does not hold ims/ and one NAME\.pkl"):
+    for root, kind in ((tmp_path, DatasetError), (tmp_path / "nothing", UsageError)):
+        with pytest.raises(kind, match=r"does not hold ims/ and one NAME\.pkl"):
             load_sfm(root)
 
 

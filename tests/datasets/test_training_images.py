@@ -11,7 +11,7 @@ import pytest
 
 from aml_edge.datasets.image_source import ImageSourceKind, image_source
 from aml_edge.datasets.training_images import ImageLabels, LabelledImages, TrainingImages, training_images
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, UsageError
 from aml_edge.image_loading import ImageItem
 
 Record = dict[str, Any]
@@ -68,5 +68,5 @@ def test_a_broken_split_is_refused(write_sfm: Write, sfm_record: Record) -> None
     (root / "toy-SfM.pkl").write_bytes(pickle.dumps({"train": sfm_record["train"], "val": None}))
     with pytest.raises(DatasetError, match=r"toy-SfM\.pkl: val does not have cids, cluster, qidxs, pidxs"):
         training_images(root)
-    with pytest.raises(DatasetError, match="is no folder"):
+    with pytest.raises(UsageError, match="is no folder"):
         training_images(root / "nothing")

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
-from aml_edge.errors import ArtifactError
+from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.formats import FORMATS, format_of, read_artifact, write_manifest
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
@@ -165,7 +165,7 @@ def test_a_file_without_manifest_is_refused(artifact: Artifact) -> None:
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"gone\.onnx does not exist; `aml-edge export` makes one"):
+    with pytest.raises(UsageError, match=r"gone\.onnx does not exist; `aml-edge export` makes one"):
         read_artifact(tmp_path / "gone.onnx")
 
 
