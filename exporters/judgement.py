@@ -10,9 +10,8 @@ from aml_edge.errors import VerificationError, VerificationNotRunError
 from aml_edge.exporters.checks import HALF, checks_of
 from aml_edge.exporters.compatibility import CompatibilityReport
 from aml_edge.exporters.tolerances import Tolerances
+from aml_edge.exporters.verification_images import FEWEST_DISTINCT_IMAGES
 
-FEWEST_DISTINCT_IMAGES = 16
-"""Fewer give no first percentile and no idea of how embeddings of different images differ."""
 FEWEST_INDEXED_IMAGES = 11
 """Fewer leave nothing outside the first 10."""
 SMALLEST_PAIR_DISTANCE = 0.02

@@ -1,4 +1,4 @@
-"""`verify_artifact`: run a file in its real runtime over real images, judge it, and write the verdict into it."""
+"""`Verifier`: run a file in its real runtime over real images, judge it, and write the verdict into it."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ class Verification:
 
     Args:
         path: of the file.
-        manifest: as it stands in the file now.
+        manifest: as it stands in the file.
         judgement: of this verification.
         report: None where nothing was measured.
         checks: each value that was judged, with its limit.
+        note: how it was found, e.g. the runtime and the images.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Verification:
     judgement: Judgement
     report: CompatibilityReport | None = None
     checks: tuple[Check, ...] = ()
+    note: str = ""
 
 
 class Verifier:
@@ -91,30 +93,34 @@ class Verifier:
         self._students: dict[Preprocessing, Embedder] = {}
 
     def verify(self, artifact: Artifact, options: VerificationOptions | None = None) -> Verification:
-        """Returns what a file is worth, after the verdict was written into it and beside it.
+        """Returns what a file is worth, after the verdict was written into it; raises as `examine` and `written`."""
+        return written(artifact, self.examine(artifact, options))
+
+    def examine(self, artifact: Artifact, options: VerificationOptions | None = None) -> Verification:
+        """Returns what a file is worth; `written` puts it into the file.
 
         Raises:
             UsageError: the file was made from another student.
             SpaceMismatchError: the file lives in another space than the index.
+            ArtifactError, MissingExtraError, RuntimeUnavailableError: it cannot be loaded here.
             ImageBatchError: images cannot be read; all of them are listed.
         """
         options = options or VerificationOptions()
         manifest = artifact.manifest
         if manifest.space.is_untrained:
-            return leave_unverified(artifact)
+            return unverified(artifact)
         refuse_strangers(artifact, self._checkpoint, self._index)
         if not self._checkpoint.trained:
-            return leave_unverified(artifact)
+            return unverified(artifact)
         if self._images is None:
-            return leave_unverified(artifact, NO_IMAGES)
+            return unverified(artifact, NO_IMAGES)
         if not self._images.items:
-            return leave_unverified(artifact, f"no image of {self._images.source} can be read; name others")
+            return unverified(artifact, f"no image of {self._images.source} can be read; name others")
         standard = TOLERANCES[manifest.precision]
         tolerances = standard.overridden(options.tolerances)
         report = self._measure(artifact, self._images, options)
-        judgement = judge(report, tolerances)
-        manifest = recorded(artifact, judgement, _note(report, tolerances.differing(standard))).manifest
-        return Verification(artifact.path, manifest, judgement, report, checks_of(report, tolerances))
+        checks, note = checks_of(report, tolerances), _note(report, tolerances.differing(standard))
+        return Verification(artifact.path, manifest, judge(report, tolerances), report, checks, note)
 
     def _measure(
         self, artifact: Artifact, images: VerificationImages, options: VerificationOptions
@@ -163,10 +169,14 @@ def verify_artifact(
     return Verifier(checkpoint, index, images).verify(artifact, options)
 
 
-def leave_unverified(artifact: Artifact, reason: str = UNTRAINED) -> Verification:
-    """Returns the verdict "not run" for a file that nothing can be said of, after it was written into it."""
-    judgement = not_run(reason)
-    return Verification(artifact.path, recorded(artifact, judgement).manifest, judgement)
+def unverified(artifact: Artifact, reason: str = UNTRAINED) -> Verification:
+    """Returns the verdict "not run" for a file that nothing can be said of."""
+    return Verification(artifact.path, artifact.manifest, not_run(reason))
+
+
+def written(artifact: Artifact, verification: Verification) -> Verification:
+    """Returns the verification after its verdict was written into the file; raises `ArtifactError` as `recorded`."""
+    return replace(verification, manifest=recorded(artifact, verification.judgement, verification.note).manifest)
 
 
 def require_space_of(index: TeacherIndex, artifact: Artifact) -> None:

@@ -16,6 +16,8 @@ from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.ranking import QueryGroundTruth
 
+FEWEST_DISTINCT_IMAGES = 16
+"""Fewer give no first percentile and no idea of how embeddings of different images differ."""
 DEFAULT_MOST_IMAGES = 128
 """Beside the queries: enough for a first percentile, and some ten seconds of a phone-sized student."""
 
@@ -58,7 +60,8 @@ class VerificationImages:
 
 def images_of_dataset(dataset: RevisitedDataset, most_images: int = DEFAULT_MOST_IMAGES) -> VerificationImages:
     """Returns all queries of a data set and at most `most_images` evenly taken of its database."""
-    taken = evenly_spaced(len(dataset.database_items), _positive(most_images))
+    queries = len(dataset.query_items)
+    taken = evenly_spaced(len(dataset.database_items), _enough(most_images, queries))
     return VerificationImages(
         source=dataset.name,
         queries=dataset.query_items,
@@ -72,7 +75,7 @@ def images_of_dataset(dataset: RevisitedDataset, most_images: int = DEFAULT_MOST
 def images_of_folder(root: Path, most_images: int = DEFAULT_MOST_IMAGES) -> VerificationImages:
     """Returns at most `most_images` evenly taken of the images that a folder stands for, with ids as an index has."""
     source = image_source(root)
-    taken = evenly_spaced(len(source.ids), _positive(most_images))
+    taken = evenly_spaced(len(source.ids), _enough(most_images, 0))
     return VerificationImages(
         source=str(root),
         others=tuple(source.items[row] for row in taken),
@@ -105,14 +108,21 @@ def require_readable(images: VerificationImages, progress: Progress | None = Non
     """Raises `ImageBatchError` that lists the images whose files cannot be read; every file is read for it."""
     unreadable = without_unreadable(images, progress).unreadable
     if unreadable:
-        raise ImageBatchError([(Path(path), reason) for path, reason in unreadable], len(images.items))
+        failures = [(Path(path), reason) for path, reason in unreadable]
+        raise ImageBatchError(failures, len(images.items), skippable=True)
 
 
 def _taken(values: Sequence[T], places: Sequence[int]) -> tuple[T, ...]:
     return tuple(values[place] for place in places)
 
 
-def _positive(most_images: int) -> int:
-    if most_images < 1:
-        raise UsageError(f"`max_images` is {most_images}; a verification needs images, 16 at least.")
+def _enough(most_images: int, queries: int) -> int:
+    """Returns a number of images that can prove something beside so many queries."""
+    least = max(1, FEWEST_DISTINCT_IMAGES - queries)
+    if most_images < least:
+        beside = f" beside the {queries} queries of the data set" if queries else ""
+        raise UsageError(
+            f"`max_images` is {most_images}; a verification takes at least {FEWEST_DISTINCT_IMAGES} images, so give "
+            f"{least} or more{beside}, or leave it out."
+        )
     return most_images

@@ -11,13 +11,21 @@ import typer
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, at_least_wide, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.cli.verification_failures import Failures
 from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
-from aml_edge.errors import UsageError
+from aml_edge.errors import (
+    ArtifactError,
+    ImageBatchError,
+    MissingExtraError,
+    RuntimeUnavailableError,
+    UnknownOperatorError,
+    UsageError,
+)
 from aml_edge.progress import SayingProgress
 
 if TYPE_CHECKING:
     from aml_edge.artifact import Artifact
-    from aml_edge.exporters.verification import Verifier
+    from aml_edge.exporters.verification import Verification, VerificationOptions, Verifier
     from aml_edge.exporters.verification_images import VerificationImages
     from aml_edge.index import TeacherIndex
     from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -40,29 +48,61 @@ def verify(
     """Prove that exported files stay in the teacher's space, and write the verdict into them.
 
     Each file runs in its real runtime over real images and is compared with the student and with the teacher's index.
+    Where one of several cannot be loaded the others are verified all the same.
 
     Exit codes: 0 all verified; 3 one failed; 1 one was not run (nothing is known of it, so a script must not take it
     for a pass) or an error; 2 wrong usage.
     """
-    from aml_edge.exporters.compatibility_tables import WIDEST_COLUMNS, render_verification
-    from aml_edge.exporters.verdicts import require_all_verified
-    from aml_edge.exporters.verification import VerificationOptions, leave_unverified
-    from aml_edge.formats import read_artifact
+    from aml_edge.exporters.verification import VerificationOptions
     from aml_edge.index import open_index
 
     console = console_for(json_target)
     progress = ConsoleProgress(console)
-    files = [read_artifact(path) for path in artifacts]
+    failures = Failures(console, alone=len(artifacts) == 1)
+    files = failures.without_unreadable(artifacts)
     verifiers = _verifiers(files, student, open_index(index), images.find(progress), progress)
     options = VerificationOptions(runtime, asdict(tolerances), progress)
-    verifications = []
-    for file, verifier in zip(files, verifiers, strict=True):
-        verification = leave_unverified(file) if verifier is None else verifier.verify(file, options)
-        with at_least_wide(console, WIDEST_COLUMNS):
-            console.print(render_verification(verification), "", crop=False)
-        verifications.append(verification)
-    write_json(verifications, json_target)
-    require_all_verified([(verification.path, verification.judgement) for verification in verifications])
+    outcomes = [_outcome(file, verifier, options, failures) for file, verifier in zip(files, verifiers, strict=True)]
+    verifications = [one for one in outcomes if one is not None]
+    write_json([*verifications, *failures.unloaded], json_target)
+    _require_all_verified(verifications, failures)
+
+
+def _outcome(
+    file: Artifact, verifier: Verifier | None, options: VerificationOptions, failures: Failures
+) -> Verification | None:
+    """Returns what a file is worth, once it was printed and then written into the file; None where it does not load."""
+    from aml_edge.exporters.compatibility_tables import WIDEST_COLUMNS, render_verification
+    from aml_edge.exporters.verification import unverified, written
+
+    try:
+        verification = unverified(file) if verifier is None else verifier.examine(file, options)
+    except ImageBatchError as problem:
+        raise ImageBatchError(problem.failures, problem.total, skippable=True) from None
+    except (ArtifactError, MissingExtraError, RuntimeUnavailableError, UnknownOperatorError) as problem:
+        failures.cannot_load(file.path, problem)
+        return None
+    with at_least_wide(failures.console, WIDEST_COLUMNS):
+        failures.console.print(render_verification(verification), "", crop=False)
+    try:
+        return written(file, verification)
+    except ArtifactError as problem:
+        failures.cannot_write(file.path, problem)
+        return verification
+
+
+def _require_all_verified(verifications: Sequence[Verification], failures: Failures) -> None:
+    from aml_edge.exporters.verdicts import require_all_verified, require_none_failed
+
+    judgements = [(one.path, one.judgement) for one in verifications]
+    require_none_failed(judgements)
+    without = [*(one.path for one in failures.unloaded), *failures.unwritten]
+    if without:
+        raise ArtifactError(
+            f"{', '.join(map(str, without))}: no verdict was written into it, for the reasons above; put that right, "
+            "then verify it again."
+        )
+    require_all_verified(judgements)
 
 
 def _verifiers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -221,7 +222,10 @@ def test_a_tolerance_can_be_replaced(
 def test_images_that_prove_nothing_end_with_one(
     command_line: CommandLine, workplace: Path, converted: object, blob_index: Path, blobs: Path
 ) -> None:
-    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", blobs, "--max-images", "3")
+    Path("few").mkdir()
+    for number in range(3):
+        shutil.copy(blobs / "jpg" / f"view_{number:02}.jpg", "few")
+    ended = command_line(*ONNX_OF_MINE, "--index", blob_index, "--images", "few")
     assert ended.code == 1
     assert "not run: too few images: 3 distinct ones of 3" in ended.out
     assert read_artifact(Path("artifacts/mine-64px-letterbox-fp32.onnx")).manifest.verdict is Verdict.NOT_RUN

@@ -122,6 +122,112 @@ def write_into(artifact: Artifact, text: str) -> None:
     FORMATS[artifact.manifest.format].write_manifest(artifact.path, text)
 
 
+def unloadable(artifact: Artifact) -> Path:
+    """A copy of a file whose manifest can be read, but ONNX Runtime knows no such operator."""
+    path = artifact.path.with_name("unknown operator.onnx")
+    path.write_bytes(artifact.path.read_bytes().replace(b"\x04Conv", b"\x04Konv"))
+    assert read_artifact(path).manifest == artifact.manifest
+    return path
+
+
+def test_files_that_cannot_be_loaded_are_listed_and_the_others_verified(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    Path("no model.onnx").write_bytes(b"no model")
+    refused = (Path("no model.onnx"), unloadable(artifact))
+    paths = (refused[0], artifact.path, refused[1])
+    ended = command_line("verify", *paths, "--index", blob_index, "--dataset", blobs, "--json", "report.json")
+    assert ended.code == 1
+    assert ended.err == (
+        f"error: {refused[0]}, {refused[1]}: no verdict was written into it, for the reasons above; put that right, "
+        "then verify it again.\n"
+    )
+    places = [
+        ended.out.index(said)
+        for said in (
+            "no model.onnx is not an ONNX file",
+            "VERIFIED",
+            f"{refused[1]} cannot be loaded by ONNX Runtime: ",
+        )
+    ]
+    assert places == sorted(places)
+    assert read_artifact(artifact.path).standing == "verified"
+    verification, first, second = json.loads(Path("report.json").read_text())
+    assert (verification["path"], verification["judgement"]["verdict"]) == (str(artifact.path), "verified")
+    assert [first["path"], second["path"]] == [str(path) for path in refused]
+    assert second["error"].startswith(f"{refused[1]} cannot be loaded by ONNX Runtime: ")
+
+
+def test_a_failure_outranks_files_that_cannot_be_loaded(
+    command_line: Run, artifact: Artifact, broken_artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    Path("no model.onnx").write_bytes(b"no model")
+    paths = ("no model.onnx", broken_artifact.path)
+    ended = command_line("verify", *paths, "--index", blob_index, "--dataset", blobs)
+    assert ended.code == 3
+    assert ended.err == f"error: {broken_artifact.path} failed verification, for the reasons above; do not ship it.\n"
+    assert "no model.onnx is not an ONNX file" in ended.out
+
+
+def test_one_file_that_cannot_be_loaded_is_one_line(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    path = unloadable(artifact)
+    ended = command_line("verify", path, "--index", blob_index, "--dataset", blobs)
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {path} cannot be loaded by ONNX Runtime: ")
+    assert "no verdict" not in ended.out + ended.err
+
+
+def test_a_file_that_does_not_exist_is_said_before_anything_runs(
+    command_line: Run, artifact: Artifact, blob_index: Path, blobs: Path
+) -> None:
+    ended = command_line("verify", artifact.path, "gone.onnx", "--index", blob_index, "--dataset", blobs)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "error: gone.onnx does not exist; `aml-edge export` makes one.\n"
+    assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
+
+
+@pytest.mark.parametrize(("broken", "code"), [(False, 1), (True, 3)])
+def test_a_report_is_printed_before_it_is_said_that_the_verdict_cannot_be_written(
+    command_line: Run,
+    artifact: Artifact,
+    broken_model: bytes,
+    blob_index: Path,
+    blobs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: bool,
+    code: int,
+) -> None:
+    def refuse(_: Artifact) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    if broken:
+        artifact.path.write_bytes(broken_model)
+    monkeypatch.setattr("aml_edge.exporters.verdicts.write_manifest", refuse)
+    paths = (artifact.path, Path(shutil.copy(artifact.path, "another.onnx")))
+    ended = command_line("verify", *paths, "--index", blob_index, "--dataset", blobs, "--json", "report.json")
+    assert ended.code == code
+    verdict = "failed" if broken else "verified"
+    told = [
+        f"the verdict '{verdict}' cannot be written into {path}: Permission denied; make the file and its folder "
+        "writable, then verify again."
+        for path in paths
+    ]
+    lines = ended.out.splitlines()
+    marks = [place for place, line in enumerate(lines) if line.startswith(verdict.upper())]
+    places = [lines.index(line) for line in told]
+    assert marks[0] < places[0] < marks[1] < places[1]
+    if not broken:
+        assert ended.err == (
+            f"error: {paths[0]}, {paths[1]}: no verdict was written into it, for the reasons above; put that right, "
+            "then verify it again.\n"
+        )
+    found = json.loads(Path("report.json").read_text())
+    assert [one["judgement"]["verdict"] for one in found] == [verdict, verdict]
+    assert [one["manifest"]["verdict"] for one in found] == ["not run", "not run"]
+
+
 def test_without_images_nothing_is_known(command_line: Run, artifact: Artifact, blob_index: Path) -> None:
     ended = command_line("verify", artifact.path, "--index", blob_index)
     assert ended.code == 1
@@ -152,7 +258,11 @@ def test_too_few_images_prove_nothing_and_leave_an_earlier_verdict(
 ) -> None:
     proven = replace(artifact.manifest, verdict=Verdict.VERIFIED, verdict_reason="proven")
     proven = write_manifest(Artifact(artifact.path, proven)).manifest
-    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", blobs, "--max-images", 15)
+    few = Path("few")
+    few.mkdir()
+    for view in sorted((blobs / "jpg").glob("view_*.jpg"))[:15]:
+        shutil.copy(view, few)
+    ended = command_line("verify", artifact.path, "--index", blob_index, "--images", few)
     assert ended.code == 1
     assert "too few images: 15 distinct ones of 15, 16 are needed; name a folder with more" in ended.out
     assert read_artifact(artifact.path).manifest == proven
@@ -237,7 +347,7 @@ def test_unreadable_images_are_all_listed_or_left_out_where_told_to(
     (images / "cut.jpg").write_bytes((images / "view_00.jpg").read_bytes()[:300])
     ended = command_line("verify", artifact.path, "--index", blob_index, "--images", images)
     assert ended.code == 1
-    assert "error: 2 of 32 images cannot be read; remove or replace them, or pass --skip-unreadable" in ended.err
+    assert "error: 2 of 32 images cannot be read; remove or replace them, or pass --skip-unreadable:\n" in ended.err
     assert all(f"  {images / name}: " in ended.err for name in ("empty.jpg", "cut.jpg"))
     assert read_artifact(artifact.path).manifest.verdict is Verdict.NOT_RUN
     ended = command_line("verify", artifact.path, "--index", blob_index, "--images", images, "--skip-unreadable")
@@ -302,7 +412,7 @@ def test_what_cannot_be_found_is_one_line(
     command_line: Run, artifact: Artifact, blob_index: Path, arguments: tuple[str, ...], start: str
 ) -> None:
     ended = command_line(*(argument.format(index=blob_index) for argument in arguments))
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(start)
     assert ended.err.count("\n") == 1
 
