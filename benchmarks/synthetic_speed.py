@@ -87,10 +87,10 @@ def main() -> None:
     """Prints images a second."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="timed runs")
-    parser.add_argument("--image-side", type=int, default=256, help="longest side of an image, px")
+    parser.add_argument("--image-size", type=int, default=256, help="longest side of an image, px")
     arguments = parser.parse_args()
     spec = SyntheticSpec(
-        image_side_px=arguments.image_side, landmarks_train=8, landmarks_val=1, landmarks_test=8, distractors=24
+        image_side_px=arguments.image_size, landmarks_train=8, landmarks_val=1, landmarks_test=8, distractors=24
     )
     watch = LoadWatch()
     speed = measure_synthetic_speed(spec, arguments.runs)

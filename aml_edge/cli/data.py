@@ -31,7 +31,7 @@ class SyntheticOptions:
 
     name: Annotated[str, typer.Option(help="OUT/train/NAME and OUT/test/NAME are written.")] = DEFAULTS.name
     seed: Annotated[int, typer.Option(help="Another seed, other landmarks.")] = DEFAULTS.seed
-    image_side: Annotated[int, typer.Option(help="Longest side of an image, px.")] = DEFAULTS.image_side_px
+    image_size: Annotated[int, typer.Option(help="Longest side of an image, px.")] = DEFAULTS.image_side_px
     landmarks_train: Annotated[int, typer.Option(help="Landmarks to train on.")] = DEFAULTS.landmarks_train
     landmarks_val: Annotated[int | None, typer.Option(help="To validate on; a sixth of those to train on.")] = None
     views_train: Annotated[int, typer.Option(help="Images of each of these.")] = DEFAULTS.views_train
@@ -62,7 +62,7 @@ def synth(
     spec = SyntheticSpec(
         name=options.name,
         seed=options.seed,
-        image_side_px=options.image_side,
+        image_side_px=options.image_size,
         landmarks_train=options.landmarks_train,
         landmarks_val=max(1, options.landmarks_train // 6) if landmarks_val is None else landmarks_val,
         views_train=options.views_train,
@@ -91,6 +91,14 @@ def info(
 
     console = console_for(json_target)
     descriptions = inspect(path, decode=decode, progress=ConsoleProgress(console))
+    below = [one for one in descriptions if one.root != path]
+    if below:
+        what = "a data set" if len(below) == 1 else f"{len(below)} data sets"
+        console.print(
+            f"[yellow]{escape(str(path))} is no data set, but holds {what}; name the folder of one, as below, where a "
+            "command takes a data set or images.[/]",
+            soft_wrap=True,
+        )
     for description in descriptions:
         _print_description(description, console)
     write_json(descriptions, json_target)

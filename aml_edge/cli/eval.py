@@ -130,6 +130,11 @@ def _contestants(options: ContestantOptions, index: TeacherIndex | None, progres
 
     scales = tuple(dict.fromkeys(scales_of(text) for text in options.scales or ()))
     named_another = options.artifact is not None or options.teacher is not None
+    if options.image_size is not None and options.student is None and named_another:
+        raise UsageError(
+            f"`image_size` is {options.image_size}, but it is the student's, and none is evaluated: a file has one "
+            "size, and the teacher that of its index; leave it out, or add --student."
+        )
     # The teacher first: with its weights at hand a released student's space is known, and not taken on trust.
     teacher = None if options.teacher is None else resolve_teacher(options.teacher, progress=progress)
     student = None

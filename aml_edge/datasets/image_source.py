@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from aml_edge.datasets.dataset_folders import datasets_below
 from aml_edge.datasets.folder import IMAGE_SUFFIXES, list_images
 from aml_edge.datasets.revisited import ground_truth_files, load_revisited
 from aml_edge.datasets.sfm import TRAIN, VALIDATION, has_split, load_sfm, sfm_files
@@ -45,7 +46,8 @@ def image_source(root: Path) -> ImageSource:
     both its splits, any other folder for every image file below it.
 
     Raises:
-        DatasetError: there is no such folder, it holds no images or several data sets, or its data set is broken.
+        DatasetError: it is a file, it holds no images or several data sets, or its data set is broken.
+        UsageError: there is no such folder.
         UnsafePickleError: the metadata of its data set wants a type that it does not need.
     """
     if ground_truth_files(root):
@@ -64,8 +66,7 @@ def image_source(root: Path) -> ImageSource:
 
 def _require_no_datasets(root: Path) -> None:
     """Refuses a folder of data sets: their images would be mixed, and those of the SfM layout, without suffix, lost."""
-    inside = [folder for folder in (*root.glob("*"), *root.glob("*/*")) if folder.is_dir()]
-    datasets = sorted(folder for folder in inside if ground_truth_files(folder) or sfm_files(folder))
+    datasets = datasets_below(root)
     if datasets:
         listed = ", ".join(str(folder) for folder in datasets[:5])
         raise DatasetError(f"{root} holds data sets, not images; give one of them: {listed}.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from aml_edge.datasets.dataset_folders import datasets_below, is_dataset
 from aml_edge.datasets.folder import list_images
 from aml_edge.datasets.revisited import RevisitedDataset, ground_truth_files, read_revisited
 from aml_edge.datasets.sfm import TRAIN, SfmDataset, read_sfm, sfm_files
@@ -110,7 +111,7 @@ class DatasetDescription:
 
 
 def inspect(root: Path, *, decode: bool = False, progress: Progress | None = None) -> tuple[DatasetDescription, ...]:
-    """Returns what is in a folder: a data set, the data sets in its folders, or plain images.
+    """Returns what is in a folder: a data set, the data sets in folders below it, or plain images.
 
     Args:
         root: the folder.
@@ -118,11 +119,12 @@ def inspect(root: Path, *, decode: bool = False, progress: Progress | None = Non
         progress: where to tell that it goes on.
 
     Raises:
-        DatasetError: there is no such folder, it holds no image, or metadata that cannot be read.
+        DatasetError: it is a file, it holds no image, or metadata that cannot be read.
+        UsageError: there is no such folder.
         UnsafePickleError: metadata that wants a type that it does not need.
     """
     quiet = progress or SilentProgress()
-    roots = [root] if _is_dataset(root) else _datasets_in(root)
+    roots = (root,) if is_dataset(root) else datasets_below(root)
     if roots:
         return tuple(_describe(one, decode=decode, progress=quiet) for one in roots)
     items = [ImageItem(root / name) for name in list_images(root)]
@@ -130,16 +132,6 @@ def inspect(root: Path, *, decode: bool = False, progress: Progress | None = Non
         raise DatasetError(f"{root} holds no image and no data set; give a folder that does.")
     counts, _, problems = _look_at(items, decode=decode, progress=quiet)
     return (DatasetDescription(root, root.resolve().name, DatasetKind.FOLDER, counts, None, (), tuple(problems)),)
-
-
-def _is_dataset(root: Path) -> bool:
-    return bool(ground_truth_files(root) or sfm_files(root))
-
-
-def _datasets_in(root: Path) -> list[Path]:
-    """Returns the data sets one or two folders below, as `aml-edge data synth` lays them out."""
-    inside = [folder for folder in (*root.glob("*"), *root.glob("*/*")) if folder.is_dir()]
-    return sorted(folder for folder in inside if _is_dataset(folder))
 
 
 def _describe(root: Path, *, decode: bool, progress: Progress) -> DatasetDescription:

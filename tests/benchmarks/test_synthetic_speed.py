@@ -42,7 +42,7 @@ def test_the_command_prints_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         return SyntheticSpeed(200, four, half, 352.0)
 
     monkeypatch.setattr(synthetic_speed, "measure_synthetic_speed", measured)
-    monkeypatch.setattr(sys, "argv", ["synthetic_speed", "--runs", "3", "--image-side", "64"])
+    monkeypatch.setattr(sys, "argv", ["synthetic_speed", "--runs", "3", "--image-size", "64"])
     synthetic_speed.main()
     ((spec, runs),) = asked
     assert (spec.image_side_px, runs) == (64, 3)

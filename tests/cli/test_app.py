@@ -12,14 +12,14 @@ import pytest
 
 import aml_edge
 from aml_edge.cli import app as app_module
-from aml_edge.errors import TeacherIndexError
+from aml_edge.errors import UsageError
 
 CommandLine = Callable[..., Any]
 COMMANDS = {
     (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index", "whitening", "reproduce"),
     ("demo",): ("--out", "--json"),
     ("data",): ("synth", "info"),
-    ("data", "synth"): ("OUT", "--name", "--seed", "--image-side", "--landmarks-train", "--workers", "--json"),
+    ("data", "synth"): ("OUT", "--name", "--seed", "--image-size", "--landmarks-train", "--workers", "--json"),
     ("data", "info"): ("DIR", "--decode", "--json"),
     ("index",): ("build", "info", "verify"),
     ("index", "build"): ("--teacher", "--images", "--out", "--whitening", "--skip-unreadable", "--restart", "--json"),
@@ -93,10 +93,10 @@ def test_an_error_is_one_line_and_a_traceback_only_with_debug(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = command_line("index", "info", "nowhere")
-    assert ended.code == 1
+    assert ended.code == 2
     assert ended.err == ("error: nowhere holds no index (index.json is not there); make one: `aml-edge index build`.\n")
     monkeypatch.setattr(sys, "argv", ["aml-edge", "--debug", "index", "info", "nowhere"])
-    with pytest.raises(TeacherIndexError):
+    with pytest.raises(UsageError):
         app_module.main()
 
 

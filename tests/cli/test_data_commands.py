@@ -16,7 +16,7 @@ from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import SyntheticReport, write_synthetic
 
 CommandLine = Callable[..., Any]
-TINY = ("--image-side", 48, "--landmarks-train", 2, "--views-train", 3, "--landmarks-test", 2, "--distractors", 3)
+TINY = ("--image-size", 48, "--landmarks-train", 2, "--views-train", 3, "--landmarks-test", 2, "--distractors", 3)
 COUNTS = {"training": (2, 6), "validation": (1, 3), "queries": (2, 2), "database": (2, 2 * (4 + 5 + 2) + 3)}
 
 
@@ -56,7 +56,7 @@ def test_every_option_reaches_its_field(
     options = [
         word
         for field, value in asdict(spec).items()
-        for word in (f"--{field.replace('image_side_px', 'image_side').replace('_', '-')}", value)
+        for word in (f"--{field.replace('image_side_px', 'image_size').replace('_', '-')}", value)
     ]
     assert command_line("data", "synth", tmp_path, *options, "--workers", 3).code == 0
     assert command_line("data", "synth", tmp_path).code == 0
@@ -70,7 +70,7 @@ def test_every_option_reaches_its_field(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--image-side", 8), "`image_side_px` is 8; it is between 32 and 2048."),
+        (("--image-size", 8), "`image_side_px` is 8; it is between 32 and 2048."),
         (("--views-train", 1), "`views_train` is 1; it is at least 2 and at most 4294967295."),
         (("--workers", 0), "`workers` is 0; drawing takes at least one."),
         (("--name", "a/b"), "`name` is 'a/b'; a data set's name has 1 to 64 letters, digits, - and _."),
@@ -98,6 +98,10 @@ def test_info_describes_both_data_sets(command_line: CommandLine, synthetic: Syn
     ended = command_line("data", "info", synthetic.root)
     assert (ended.code, ended.err) == (0, "")
     lines = [line.rstrip() for line in ended.out.splitlines() if not line.startswith("looking at images: ")]
+    assert lines.pop(0) == (
+        f"{synthetic.root} is no data set, but holds 2 data sets; name the folder of one, as below, where a command "
+        "takes a data set or images."
+    )
     test = lines[: lines.index("nothing wrong was found") + 1]
     assert test[0] == f"synth  {synthetic.test_root}"
     assert test[1] == "layout    revisited"
@@ -119,6 +123,24 @@ def test_info_describes_both_data_sets(command_line: CommandLine, synthetic: Syn
     ]
 
 
+@pytest.mark.parametrize("above", [1, 2, 3])
+def test_info_of_a_folder_too_high_says_so(
+    command_line: CommandLine, synthetic: SyntheticReport, tmp_path: Path, above: int
+) -> None:
+    root = Path(shutil.copytree(synthetic.train_root, tmp_path / "a" / "b" / "c" / "synth"))
+    given = root.parents[above - 1]
+    ended = command_line("data", "info", given)
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[1:3] == [
+        f"{given} is no data set, but holds a data set; name the folder of one, as below, where a command takes a data "
+        "set or images.",
+        f"synth  {root}",
+    ]
+    assert "is no data set" not in command_line("data", "info", root).out
+    assert "is no data set" not in command_line("data", "info", f"{root}/").out
+
+
 def test_info_says_what_is_wrong_and_goes_on(
     command_line: CommandLine, synthetic: SyntheticReport, tmp_path: Path
 ) -> None:
@@ -138,7 +160,7 @@ def test_info_says_what_is_wrong_and_goes_on(
 
 def test_info_of_nothing_is_one_line(command_line: CommandLine, tmp_path: Path) -> None:
     ended = command_line("data", "info", tmp_path / "nowhere")
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"error: {tmp_path / 'nowhere'} is no folder; give the folder that holds the images.\n"
 
 
@@ -157,6 +179,6 @@ def test_a_long_path_is_not_cut_at_80_columns(
     monkeypatch.chdir(tmp_path)
     out = Path("a_folder_with_a_long_name") / "and_another_one_below" / "that_holds_it_in_the_end"
     write_synthetic(out, SyntheticSpec(image_side_px=32, landmarks_train=1, landmarks_val=1, landmarks_test=1))
-    ended = command_line("data", "synth", out, "--image-side", 32, "--landmarks-train", 1, "--landmarks-test", 1)
+    ended = command_line("data", "synth", out, "--image-size", 32, "--landmarks-train", 1, "--landmarks-test", 1)
     assert ended.code == 0, ended.err
     assert f"to test on: {out / 'test' / 'synth'}\n" in ended.out

@@ -387,8 +387,14 @@ def test_the_training_set_s_index_lacks_the_images(
     ("options", "code", "said"),
     [
         (("--student", "nope"), 2, "error: `student` is 'nope'; it must be "),
-        (("--artifact", "gone.onnx"), 1, "error: gone.onnx does not exist; `aml-edge export` makes one.\n"),
+        (("--artifact", "gone.onnx"), 2, "error: gone.onnx does not exist; `aml-edge export` makes one.\n"),
         (("--teacher", "nope"), 2, "error: `teacher` is 'nope'; it must be "),
+        (
+            ("--artifact", "gone.onnx", "--image-size", "200"),
+            2,
+            "error: `image_size` is 200, but it is the student's, and none is evaluated: a file has one size, and the "
+            "teacher that of its index; leave it out, or add --student.\n",
+        ),
         (("--image-size", "0"), 2, "error: `image_side_px` is 0; an image has at least one pixel.\n"),
     ],
 )

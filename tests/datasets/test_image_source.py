@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aml_edge.datasets.image_source import ImageSource, ImageSourceKind, image_source
-from aml_edge.errors import DatasetError
+from aml_edge.errors import DatasetError, UsageError
 from aml_edge.image_loading import ImageItem
 
 Record = dict[str, Any]
@@ -93,10 +93,23 @@ def test_a_folder_of_data_sets_is_refused(
     )
 
 
+def test_a_data_set_far_below_is_refused_too(tmp_path: Path, write_revisited: Write, revisited_record: Record) -> None:
+    """Its queries would be in the database. A hidden folder is not looked at."""
+    root = write_revisited(revisited_record)
+    deep = tmp_path / "out" / "a" / "b" / "c" / "toy5"
+    deep.parent.mkdir(parents=True)
+    root.rename(deep)
+    with pytest.raises(DatasetError, match=f"out holds data sets, not images; give one of them: {deep}"):
+        image_source(tmp_path / "out")
+    (tmp_path / "out" / "a" / "b").rename(tmp_path / "out" / "a" / ".b")
+    (tmp_path / "out" / "a.png").touch()
+    assert image_source(tmp_path / "out").ids == ("a.png",)
+
+
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DatasetError) as caught:
         image_source(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path} holds no image; files count by suffix: .avif, .bmp, ")
-    with pytest.raises(DatasetError, match="is no folder; give the folder that holds the images"):
+    with pytest.raises(UsageError, match="is no folder; give the folder that holds the images"):
         image_source(tmp_path / "nothing")

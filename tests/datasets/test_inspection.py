@@ -20,7 +20,7 @@ from aml_edge.datasets.inspection import (
 )
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
-from aml_edge.errors import DatasetError, UnsafePickleError
+from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
 from aml_edge.progress import ProgressTask
 
 Record = dict[str, Any]
@@ -194,7 +194,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as refusal:
         inspect(tmp_path)
     assert str(refusal.value) == f"{tmp_path} holds no image and no data set; give a folder that does."
-    with pytest.raises(DatasetError, match="is no folder; give the folder that holds the images"):
+    with pytest.raises(UsageError, match="is no folder; give the folder that holds the images"):
         inspect(tmp_path / "nowhere")
 
 
