@@ -74,10 +74,15 @@ def unredirected(console: Console) -> Iterator[Console]:
 
 
 class ConsoleProgress:
-    """A Progress that draws a bar on a terminal and writes a plain line now and then in a log."""
+    """A Progress that draws a bar on a terminal and writes a plain line now and then in a log.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        console: of either.
+        every_task: whether a log gets a line of work that was done before the first was due, too.
+    """
+
+    def __init__(self, console: Console, *, every_task: bool = True) -> None:
+        self._console, self._every_task = console, every_task
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[ProgressTask]:
@@ -85,7 +90,7 @@ class ConsoleProgress:
         if not self._console.is_terminal:
             plain = _PlainTask(self._console, description, total)
             yield plain
-            plain.finish()
+            plain.finish(even_quick=self._every_task)
             return
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -125,8 +130,9 @@ class _PlainTask:
             self._last_line = time.monotonic()
             self._line()
 
-    def finish(self) -> None:
-        self._line()
+    def finish(self, *, even_quick: bool) -> None:
+        if even_quick or time.monotonic() - self._started >= PLAIN_LINE_SECONDS:
+            self._line()
 
     def _line(self) -> None:
         elapsed = time.monotonic() - self._started

@@ -17,6 +17,7 @@ from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.recipe_tables import recipe_list, recipe_table, recipes_table
 from aml_edge.errors import ImageError, TrainingError, UsageError
+from aml_edge.progress import SayingProgress
 from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_recipe
 
 if TYPE_CHECKING:
@@ -90,10 +91,14 @@ def train(
     from aml_edge.training.run import RunOptions
     from aml_edge.training.run import train as train_by_plan
 
-    plan = _resumed(out, data, index, recipe) if folder.resume else _planned(out, data, index, recipe, folder)
     accelerator = _accelerator(machine)
     if not accelerator.is_main_process:
         console = Console(quiet=True)
+    planning = ConsoleProgress(console, every_task=False)
+    if folder.resume:
+        plan = _resumed(out, data, index, recipe, planning)
+    else:
+        plan = _planned(out, data, index, recipe, folder, planning)
     _print_plan(plan, console)
     options = RunOptions(
         resume=folder.resume,
@@ -114,7 +119,12 @@ def _chosen(options: RecipeOptions) -> Recipe:
 
 
 def _planned(
-    out: Path, data: Path | None, index: Path | None, recipe: RecipeOptions, folder: RunFolderOptions
+    out: Path,
+    data: Path | None,
+    index: Path | None,
+    recipe: RecipeOptions,
+    folder: RunFolderOptions,
+    progress: SayingProgress,
 ) -> TrainingPlan:
     from aml_edge.index import open_index
     from aml_edge.training.planning import plan_training
@@ -124,10 +134,12 @@ def _planned(
         raise UsageError("`data` is missing; name the folder of the training images: --data DIR.")
     if not folder.overwrite:
         require_free(out)
-    return plan_training(_chosen(recipe), data, None if index is None else open_index(index))
+    return plan_training(_chosen(recipe), data, None if index is None else open_index(index), progress=progress)
 
 
-def _resumed(out: Path, data: Path | None, index: Path | None, options: RecipeOptions) -> TrainingPlan:
+def _resumed(
+    out: Path, data: Path | None, index: Path | None, options: RecipeOptions, progress: SayingProgress
+) -> TrainingPlan:
     """Returns the plan of the run in a folder; data and index may have been moved, a recipe must say the same."""
     from aml_edge.index import open_index
     from aml_edge.training.planning import plan_training
@@ -136,7 +148,7 @@ def _resumed(out: Path, data: Path | None, index: Path | None, options: RecipeOp
     begun = read_run_record(out)
     recipe = overridden(begun.recipe, options.changes) if options.recipe is None else _chosen(options)
     where = index or begun.index
-    return plan_training(recipe, data or begun.data, None if where is None else open_index(where))
+    return plan_training(recipe, data or begun.data, None if where is None else open_index(where), progress=progress)
 
 
 def _accelerator(options: MachineOptions) -> Accelerator:

@@ -126,6 +126,26 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return advance
 
 
+@pytest.mark.parametrize(
+    ("seconds", "lines"),
+    [
+        ((1.0, 8.9), []),
+        ((1.0, 9.0), ["look: 2/2, 10.0 s"]),
+        ((10.0, 1.0), ["look: 1/2, 10.0 s, 10 s left", "look: 2/2, 11.0 s"]),
+    ],
+)
+def test_quick_work_leaves_no_line_in_a_log_where_it_is_not_to(
+    clock: Callable[[float], None], seconds: tuple[float, float], lines: list[str]
+) -> None:
+    out = io.StringIO()
+    progress = ConsoleProgress(Console(file=out, width=200, highlight=False), every_task=False)
+    with progress.task("look", 2) as task:
+        for step in seconds:
+            clock(step)
+            task.advance()
+    assert out.getvalue().splitlines() == lines
+
+
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock: Callable[[float], None]) -> None:
     out = io.StringIO()
     with ConsoleProgress(Console(file=out, soft_wrap=True)).task("embedding [a/b]", 4) as task:
