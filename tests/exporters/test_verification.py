@@ -96,7 +96,9 @@ def test_a_faithful_file_is_verified_and_says_so(
     assert result.report.half_precision is None
     assert result.report.census is not None
     assert result.report.census.operators["Conv"] > 40
-    inside = read_artifact(artifact.path).manifest
+    read = read_artifact(artifact.path)
+    assert read.standing == "verified"
+    inside = read.manifest
     assert inside == result.manifest
     assert inside.verdict is Verdict.VERIFIED
     assert inside.verdict_reason == f"onnxruntime cpu, 24 images of {images.source}"
