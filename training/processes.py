@@ -66,7 +66,7 @@ class Processes:
         flat = self.summed(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = torch.split(flat, [one.numel() for one in learning])
         for weight, gradient in zip(learning, parts, strict=True):
-            weight.grad = gradient.view_as(weight)
+            weight.grad = torch.empty_like(weight).copy_(gradient.view_as(weight))  # laid out as its weight is
 
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in any process."""

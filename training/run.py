@@ -27,6 +27,7 @@ from aml_edge.progress import Progress, SilentProgress
 from aml_edge.space import EmbeddingSpace, require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
 from aml_edge.training.batches import LOADING_WORKERS
+from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.interruption import interruption
 from aml_edge.training.log import EpochRecord, RunLog, read_epochs, read_steps
@@ -40,13 +41,14 @@ from aml_edge.training.run_folder import (
     LAST_FILE,
     RunRecord,
     begin_run,
+    forget_lock,
     is_finished,
     prepare_run,
     remove_halves,
     require_same_run,
     sole_training,
 )
-from aml_edge.training.settings import Mode, TrainingSettings
+from aml_edge.training.settings import BatchNorm, Mode, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.state import STATE_FILE, Identity, restore_state, save_state
 from aml_edge.training.training_set import TrainingSet
@@ -107,6 +109,7 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
     if options.resume:
         require_same_run(run, record)
         if is_finished(run):
+            forget_lock(run)
             return read_report(run)
     processes = Processes(options.accelerator or _one_process())
     network = copy.deepcopy(_network_of(plan.start)).eval()
@@ -118,7 +121,8 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
                 begin_run(run, record)
             remove_halves(run)
         processes.wait()
-        return _Run(plan, run, options, record, processes, network).train()
+        with folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext():
+            return _Run(plan, run, options, record, processes, network).train()
 
 
 class _Run:
@@ -271,6 +275,10 @@ def _require_fitting(plan: TrainingPlan) -> None:
         require_same_space(
             plan.start.space, teacher.space, left_name=f"student '{plan.start.name}'", right_name="the teacher's index"
         )
+
+
+def _can_fold(plan: TrainingPlan) -> bool:
+    return plan.recipe.settings.batch_norm is BatchNorm.FROZEN
 
 
 def _network_of(checkpoint: Checkpoint) -> Trainable:

@@ -133,6 +133,11 @@ def sole_training(run: Path) -> Iterator[None]:
         yield
 
 
+def forget_lock(run: Path) -> None:
+    """Removes the lock of a process that was killed after it had finished the run."""
+    (run / LOCK_FILE).unlink(missing_ok=True)
+
+
 def is_finished(run: Path) -> bool:
     """Returns whether the training of a run folder has come to its end."""
     return (run / REPORT_FILE).is_file()

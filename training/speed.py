@@ -25,6 +25,7 @@ from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SilentProgress
+from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.loop import Training
 from aml_edge.training.losses import loss_with_options
@@ -113,7 +114,8 @@ def measure_training(
     start = starting_network(settings, training_set.teacher.space)
     assert isinstance(start, StudentCheckpoint)
     student, preprocessing = start.student, start.preprocessing
-    split, training = _ours(student, training_set, settings, preprocessing)
+    network = copy.deepcopy(student)
+    split, training = _ours(network, training_set, settings, preprocessing)
     drawn = split.tuples(np.random.default_rng(0)).part(0, tuples)
     rows = torch.from_numpy(training_set.teacher.rows)
     loss = loss_with_options(settings.loss, settings.loss_options)
@@ -130,12 +132,14 @@ def measure_training(
         training.end_epoch()
 
     times: dict[Callable[[], None], list[float]] = {published: [], ours: []}
-    for _ in range(1 + rounds):
-        for way, seconds in times.items():
-            seconds.append(_seconds(way))
+    with folded_batch_norm(network.backbone.trunk):
+        for _ in range(1 + rounds):
+            for way, seconds in times.items():
+                seconds.append(_seconds(way))
+        parts = _step_times(split, training, drawn.anchors.tolist(), float(np.median(times[ours][1:])))
     speeds = {way: tuple(tuples / one for one in seconds[1:]) for way, seconds in times.items()}
     report = SpeedReport(settings.backbone, settings.loss, speeds[published], speeds[ours])
-    return report, _step_times(split, training, drawn.anchors.tolist(), float(np.median(times[ours][1:])))
+    return report, parts
 
 
 def measure_mining(*, clusters: int = CLUSTERS) -> MiningReport:
@@ -154,11 +158,10 @@ def measure_mining(*, clusters: int = CLUSTERS) -> MiningReport:
 
 
 def _ours(
-    student: Student, training_set: TrainingSet, settings: TrainingSettings, preprocessing: Preprocessing
+    network: Student, training_set: TrainingSet, settings: TrainingSettings, preprocessing: Preprocessing
 ) -> tuple[Split, Training]:
     from accelerate import Accelerator
 
-    network = copy.deepcopy(student)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
     processes = Processes(Accelerator(cpu=True))
     options = InputOptions(settings.frozen_stages, WORKERS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,19 @@ def test_what_is_gone_on_from_voids_later_steps(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_keeps_what_was_put_through(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        board = EventFile(tmp_path, after_step=0)
-        for step in range(1, 101):
-            board.scalar("loss", step, step)
-        board.sync()
-        board.scalar("loss", 101, 101)
-        os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from aml_edge.training.event_file import EventFile\n"
+        "board = EventFile(Path(sys.argv[1]), after_step=0)\n"
+        "for step in range(1, 101):\n"
+        "    board.scalar('loss', step, step)\n"
+        "board.sync()\n"
+        "board.scalar('loss', 101, 101)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert list(scalars_of(tmp_path)["loss"])[:100] == list(range(1, 101))
 
 
