@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from aml_edge.training.depthwise import depthwise_convolution, is_faster_here
+
 _PROBE_SIDE_PX = 64
 
 
@@ -86,8 +88,10 @@ def _fold(convolution: Any, normalisation: Any) -> None:
         scale = normalisation.weight * torch.rsqrt(normalisation.running_var + normalisation.eps)
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         mean = normalisation.running_mean if bias is None else normalisation.running_mean - bias
-        self._parameters["weight"] = weight * scale[:, None, None, None]
-        self._parameters["bias"] = normalisation.bias - mean * scale
+        of_both, shift = weight * scale[:, None, None, None], normalisation.bias - mean * scale
+        if is_faster_here(self, features):
+            return depthwise_convolution(features, of_both, shift, self.stride, self.padding)
+        self._parameters["weight"], self._parameters["bias"] = of_both, shift
         try:
             folded: Tensor = plain(self, features)
         finally:

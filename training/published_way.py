@@ -75,7 +75,8 @@ def train_one_by_one(
     student.train()
     freeze_batch_norm(student)
     normalise = Normalise(images.preprocessing.mean, images.preprocessing.std)
-    optimiser = build_optimiser(student, settings)
+    groups = [{**group, "fused": False} for group in build_optimiser(student, settings).param_groups]
+    optimiser = torch.optim.Adam(groups)
     losses: list[float] = []
     held = 0.0
     loader: DataLoader[Tensor] = DataLoader(images, batch_size=None, num_workers=DECODING_PROCESSES)
