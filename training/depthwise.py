@@ -64,7 +64,10 @@ class _Depthwise(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         of_features = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_features = conv2d_input(features.shape, weight, gradient, ctx.stride, ctx.padding, 1, features.shape[1])
+            groups = features.shape[1]
+            of_features = conv2d_input(  # type: ignore[no-untyped-call]
+                features.shape, weight, gradient, ctx.stride, ctx.padding, 1, groups
+            )
         if ctx.needs_input_grad[1]:
             of_weight = _weight_gradient(features, gradient, weight.shape[2:], ctx.stride, ctx.padding)
         return of_features, of_weight, None, None
