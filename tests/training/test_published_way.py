@@ -12,6 +12,7 @@ import torch
 
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.training import published_way
 from aml_edge.training.loop import Training
 from aml_edge.training.losses import loss_with_options
 from aml_edge.training.mining import hardest_negatives
@@ -31,10 +32,12 @@ def test_one_by_one_measures_the_losses_of_ours(
     labelled_set: TrainingSet,
     new_student: Callable[[], Student],
     new_training: Callable[..., Training],
+    monkeypatch: pytest.MonkeyPatch,
     loss: str,
     options: dict[str, float],
     mining: Mining,
 ) -> None:
+    monkeypatch.setattr(published_way, "DECODING_PROCESSES", 0)  # a test's process may have threads, and must not fork
     settings = TrainingSettings(
         loss=loss,
         loss_options=options,
