@@ -1,8 +1,9 @@
 """A depthwise convolution whose weights' gradient is a depthwise convolution too.
 
 The gradient of a k × k filter correlates the channel's input with the gradient of its output: it is a depthwise
-convolution whose filter is as large as that output. On a CPU PyTorch computes it otherwise, and for small maps several
-times slower (`aml_edge.training.speed`); for large ones its way is the faster one.
+convolution whose filter is as large as that output. On a CPU PyTorch computes it otherwise. Measured once on one core,
+five images, PyTorch's way and this one: 1392 channels of 6 × 7 with filters of 5 × 5, 8.1 and 2.0 ms; 816 of 11 × 14
+with 5 × 5, 10.7 and 2.1 ms; 144 of 84 × 112 with 3 × 3, 4.3 and 53 ms.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
 LARGEST_MAP = 400
-"""Places of an output map up to which the correlation is faster: 20 × 20."""
+"""Places of an output map up to which the correlation is used: 20 × 20, between what was measured faster and slower."""
 
 
 def is_faster_here(convolution: nn.Conv2d, features: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -88,11 +88,14 @@ class Objective:
             if training_set.teacher is None:
                 raise UsageError("`mode` is 'asymmetric', which needs the teacher's index of the training images.")
             self._targets = torch.from_numpy(training_set.teacher.rows).to(device)
-        self.bank = bank
-        if bank is None and settings.bank_size and self._targets is not None:
-            self.bank = _bank(settings, self._targets)
-        if self.bank is not None:
-            self._loss = partial(self._loss, bank=self.bank)
+        self._settings, self._given_bank = settings, bank
+
+    @cached_property
+    def bank(self) -> Tensor | None:
+        """(M, D) what the loss compares the batch with, made when it is first asked for; None where it takes none."""
+        if self._given_bank is None and self._settings.bank_size and self._targets is not None:
+            return _bank(self._settings, self._targets)
+        return self._given_bank
 
     def images_of(self, tuples: Tuples) -> TupleImages:
         """Returns which images the network must embed: anchors only, or in symmetric mode all of them."""
@@ -113,7 +116,8 @@ class Objective:
         embedded = embeddings[torch.from_numpy(images.places).to(embeddings.device)]  # (B, 1 or 1 + P + N, D)
         anchor = embedded[:, 0]
         if self._spec.takes is Takes.IMAGES:
-            return self._loss(anchor, self._teacher_rows(tuples.anchors), reduction="sum")
+            bank = {} if self.bank is None else {"bank": self.bank}
+            return self._loss(anchor, self._teacher_rows(tuples.anchors), **bank, reduction="sum")
         if self._symmetric:
             count = tuples.positives.shape[1]
             positives, negatives = embedded[:, 1 : 1 + count], embedded[:, 1 + count :]

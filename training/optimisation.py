@@ -18,7 +18,7 @@ def build_optimiser(network: Trainable, settings: TrainingSettings) -> torch.opt
     """Returns Adam over trunk, head and GeM's power, each at its own rate; the power without weight decay.
 
     Source: the groups and the power's tenfold rate are those of the CNN Image Retrieval recipe; the adaptor's own
-    rate is ours. Adam goes over all weights in one pass: on a CPU the usual several passes take twice as long.
+    rate is ours. Adam goes over all weights in one pass; on a CPU the usual several passes took three times as long.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     trunk = [weight for weight in network.backbone.parameters() if weight.requires_grad]

@@ -18,7 +18,7 @@ from aml_edge.contestants import Contestants
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import RevisitedDataset, ground_truth_files, load_revisited
 from aml_edge.datasets.sfm import sfm_files
-from aml_edge.errors import DatasetError, UsageError
+from aml_edge.errors import DatasetError, UsageError, unusable_path
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants
 from aml_edge.index import TeacherIndex, open_index
 from aml_edge.index_building import build_index
@@ -214,7 +214,8 @@ def _row(
 
 def _sole(found: list[Path], data: Path, where: str) -> Path:
     if len(found) != 1:
-        raise DatasetError(
+        message = (
             f"{data} has {len(found)} data sets as {where}; it must hold one of each, as `aml-edge data synth` writes."
         )
+        raise unusable_path(data, message, DatasetError)
     return found[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aml_edge.errors import UsageError
+from aml_edge.errors import ImageError, UsageError
 from aml_edge.networks.checkpoints import (
     StudentCheckpoint,
     TeacherCheckpoint,
@@ -42,6 +42,7 @@ from aml_edge.training.run_folder import (
     RunRecord,
     begin_run,
     forget_lock,
+    holds_work,
     is_finished,
     prepare_run,
     remove_halves,
@@ -121,8 +122,13 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
                 begin_run(run, record)
             remove_halves(run)
         processes.wait()
-        with folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext():
-            return _Run(plan, run, options, record, processes, network).train()
+        try:
+            with folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext():
+                return _Run(plan, run, options, record, processes, network).train()
+        except ImageError:
+            if processes.is_main and not holds_work(run):  # with other images it would be another run
+                prepare_run(run, overwrite=True)
+            raise
 
 
 class _Run:

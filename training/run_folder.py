@@ -133,6 +133,11 @@ def sole_training(run: Path) -> Iterator[None]:
         yield
 
 
+def holds_work(run: Path) -> bool:
+    """Returns whether a training in a folder has come to a state or a network that is worth keeping."""
+    return any((run / name).exists() for name in (STATE_FILE, LAST_FILE))
+
+
 def forget_lock(run: Path) -> None:
     """Removes the lock of a process that was killed after it had finished the run."""
     (run / LOCK_FILE).unlink(missing_ok=True)

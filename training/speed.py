@@ -2,7 +2,7 @@
 
 Run as ``python -m aml_edge.training.speed --data data/synth/train/synth --index indexes/training``. Both ways train the
 same student on the same tuples in one process, by turns: a round of one, a round of the other. A round reads its images
-from disk. Weights are random, which costs as much as any.
+from disk. Weights are random.
 """
 
 from __future__ import annotations

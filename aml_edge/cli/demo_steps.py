@@ -24,14 +24,14 @@ from aml_edge.querying import sized, student_queries
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
 from aml_edge.training.plan import is_run_of
 from aml_edge.training.planning import plan_training
-from aml_edge.training.recipe import Recipe
+from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe
 from aml_edge.training.report import TrainingReport
 from aml_edge.training.run import RunOptions, train
 from aml_edge.training.run_folder import is_finished
 from aml_edge.training.starting_network import starting_network
 
 TEACHER = "imagenet:efficientnet_lite2"
-RECIPE = "synthetic-reg"
+RECIPE = DEFAULT_RECIPE
 IMAGE_SIDE_PX = 256
 AIMED_SHARE = 0.8
 

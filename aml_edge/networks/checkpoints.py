@@ -14,11 +14,7 @@ from torch import Tensor, nn
 
 from aml_edge.errors import CheckpointError, UsageError
 from aml_edge.networks.foreign import read_published_student, read_published_teacher
-from aml_edge.networks.recorded_weights import (
-    read_recorded_weights,
-    recorded_weights_sha256,
-    write_recorded_weights,
-)
+from aml_edge.networks.recorded_weights import read_recorded_weights, write_recorded_weights
 from aml_edge.networks.strict_loading import COUNTER, load_strictly
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
@@ -26,19 +22,6 @@ from aml_edge.networks.torch_file import is_torch_file
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
-
-__all__ = [
-    "STUDENT_FILE",
-    "TEACHER_FILE",
-    "StudentCheckpoint",
-    "TeacherCheckpoint",
-    "load_student",
-    "load_teacher",
-    "recorded_weights_sha256",
-    "save_student",
-    "save_teacher",
-    "weights_sha256",
-]
 
 STUDENT_FILE = "student.safetensors"
 TEACHER_FILE = "teacher.safetensors"

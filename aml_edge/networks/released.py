@@ -13,11 +13,11 @@ from aml_edge.networks.checkpoints import (
     TeacherCheckpoint,
     load_student,
     load_teacher,
-    recorded_weights_sha256,
     weights_sha256,
 )
 from aml_edge.networks.foreign import read_published_whitening
 from aml_edge.networks.imagenet import IMAGENET_PREFIX, load_imagenet_backbone
+from aml_edge.networks.recorded_weights import recorded_weights_sha256
 from aml_edge.networks.released_cache import fetched
 from aml_edge.networks.released_files import (
     STUDENT_PREFIX,

@@ -86,3 +86,9 @@ def test_data_without_a_test_set_is_one_line(command_line: CommandLine, tmp_path
     ended = command_line("reproduce", "--data", tmp_path, "--out", tmp_path / "out")
     assert ended.code == 1
     assert f"error: {tmp_path} has 0 data sets as test/NAME; it must hold one of each" in ended.err
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage(command_line: CommandLine, tmp_path: Path) -> None:
+    ended = command_line("reproduce", "--data", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert f"error: {tmp_path / 'nowhere'} has 0 data sets as test/NAME" in ended.err

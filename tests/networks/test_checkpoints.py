@@ -24,11 +24,11 @@ from aml_edge.networks.checkpoints import (
     TeacherCheckpoint,
     load_student,
     load_teacher,
-    recorded_weights_sha256,
     save_student,
     save_teacher,
     weights_sha256,
 )
+from aml_edge.networks.recorded_weights import recorded_weights_sha256
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.whitening import Whitening

@@ -22,6 +22,7 @@ from aml_edge.training.recipe import Recipe
 from aml_edge.training.report import TrainingReport, read_report
 from aml_edge.training.run import RunOptions, train
 from aml_edge.training.settings import Mining, TrainingSettings
+from aml_edge.training.state import save_state
 from aml_edge.training.training_set import TrainingSet
 
 SETTINGS = TrainingSettings(
@@ -113,6 +114,28 @@ def test_unreadable_images_are_listed_and_no_network_is_saved(
                 tmp_path / f"run {frozen_stages}",
             )
         assert not (tmp_path / f"run {frozen_stages}" / "student.safetensors").exists()
+        left = [path for path in (tmp_path / f"run {frozen_stages}").rglob("*") if path.is_file()]
+        assert left == []  # with other images it is another run, and nothing was learned that could go on
+
+
+def test_what_was_learned_stays_where_images_become_unreadable(
+    plan: TrainingPlan, training_set: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tuple(ImageItem(tmp_path / item.path.name) for item in training_set.items)
+    for copied, item in zip(copies, training_set.items, strict=True):
+        shutil.copy(item.path, copied.path)
+    changed = with_settings(plan, frozen_stages=0, epochs=2, warm_start=False)
+
+    def then_damaged(*arguments: Any) -> None:
+        save_state(*arguments)
+        copies[0].path.write_bytes(b"no image")
+
+    monkeypatch.setattr("aml_edge.training.run.save_state", then_damaged)  # first called after the first epoch
+    with pytest.raises(ImageBatchError, match=r"1 of 12 images cannot be read"):
+        train(replace(changed, training=replace(training_set, items=copies)), tmp_path / "run")
+    assert {"run.json", "state.safetensors", "student.safetensors", "last.safetensors"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
 
 
 CLUSTERS = ImageLabels(tuple(range(12)), (), ())
