@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -497,21 +498,21 @@ def test_two_at_once_fetch_it_once(case: Case, fault: Any) -> None:
     assert (len(case.server.requests), case.left) == (1, {"a.bin", "a.bin.json"})
 
 
-def _fetch_and_die(url: str, to: Path) -> None:
-    download(RemoteFile((url,), SHA256), to)
+FETCH = """
+import pathlib, sys
+from aml_edge.downloads import RemoteFile, download
+download(RemoteFile((sys.argv[1],), sys.argv[2]), pathlib.Path(sys.argv[3]))
+"""
 
 
 def test_a_killed_process_leaves_no_lock_and_a_part_to_go_on_with(case: Case, fault: Any) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_fetch_and_die, args=(case.server.url + PATH, case.to)
-    )
     fault({"pause_s": 60.0})
-    process.start()
+    process = subprocess.Popen([sys.executable, "-c", FETCH, case.server.url + PATH, SHA256, str(case.to)])
     part = case.to.parent / "a.bin.partial"
     while not (part.is_file() and part.stat().st_size == len(CONTENT) // 2):
-        assert process.is_alive()
+        assert process.poll() is None
     process.kill()
-    process.join()
+    process.wait()
     case.fetch(SHA256)
     assert case.to.read_bytes() == CONTENT
     assert case.server.ranges(PATH) == [None, f"bytes={len(CONTENT) // 2}-"]
