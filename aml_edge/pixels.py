@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from aml_edge.decoding import read_upright_rgb
+from aml_edge.decoding import read_upright_rgb, read_upright_size
 from aml_edge.errors import ImageError, UsageError
 from aml_edge.preprocessing import Fit, Preprocessing
 
@@ -42,8 +42,25 @@ def load_pixels(path: Path, preprocessing: Preprocessing, box: Box | None = None
         ImageError: the file cannot be read, or the box holds nothing of it; the message names the file.
     """
     image = read_upright_rgb(path)
-    part = image if box is None else image.crop(_box_within(image, box, path))
+    part = image if box is None else image.crop(_box_within(image.size, box, path))
     return np.array(_fit(part, preprocessing, whole_longest_px=max(image.size)))
+
+
+def read_fitted_size(path: Path, preprocessing: Preprocessing, box: Box | None = None) -> tuple[int, int]:
+    """Returns width and height in px of what `load_pixels` gives of a file, from the file's header.
+
+    Args:
+        path, preprocessing, box: as there.
+
+    Raises:
+        ImageError: the header cannot be read, or the box holds nothing; what follows the header is not looked at.
+    """
+    whole = read_upright_size(path)
+    left, top, right, bottom = (0, 0, *whole) if box is None else _box_within(whole, box, path)
+    side = preprocessing.image_side_px
+    if preprocessing.fit is not Fit.NATIVE:
+        return side, side
+    return _native_size((right - left, bottom - top), side, whole_longest_px=max(whole))
 
 
 def fit_image(image: Pixels, preprocessing: Preprocessing) -> Pixels:
@@ -60,13 +77,13 @@ def fit_image(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     return np.array(_fit(whole, preprocessing, whole_longest_px=max(whole.size)))
 
 
-def _box_within(image: Image.Image, box: Box, path: Path) -> tuple[int, int, int, int]:
+def _box_within(whole: tuple[int, int], box: Box, path: Path) -> tuple[int, int, int, int]:
     if not np.isfinite(box).all():
         raise ImageError(path, f"its box {tuple(box)} is not of four finite numbers")
     left, top, right, bottom = (round(edge) for edge in box)
-    within = (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom))
+    within = (max(0, left), max(0, top), min(whole[0], right), min(whole[1], bottom))
     if within[0] >= within[2] or within[1] >= within[3]:
-        raise ImageError(path, f"its box {tuple(box)} holds no pixel of {image.width}×{image.height}")
+        raise ImageError(path, f"its box {tuple(box)} holds no pixel of {whole[0]}×{whole[1]}")
     return within
 
 
@@ -74,11 +91,12 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, *, whole_longest_px: 
     side = preprocessing.image_side_px
     match preprocessing.fit:
         case Fit.NATIVE:
-            return _resized(image, side, whole_longest_px) if whole_longest_px > side else image
+            size = _native_size(image.size, side, whole_longest_px=whole_longest_px)
+            return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
         case Fit.SQUASH:
             return image.resize((side, side), Image.Resampling.BILINEAR)
         case Fit.LETTERBOX:
-            inner = _resized(image, side, max(image.size))
+            inner = image.resize(_scaled(image.size, side, max(image.size)), Image.Resampling.BILINEAR)
             colour = tuple(round(255 * value) for value in preprocessing.mean)
             square = Image.new("RGB", (side, side), colour)
             square.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
@@ -90,7 +108,11 @@ def _fit(image: Image.Image, preprocessing: Preprocessing, *, whole_longest_px: 
             return middle.resize((side, side), Image.Resampling.BILINEAR)
 
 
-def _resized(image: Image.Image, numerator: int, denominator: int) -> Image.Image:
-    """Returns the image with both sides multiplied by a fraction."""
-    width, height = (max(1, (2 * size * numerator + denominator) // (2 * denominator)) for size in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+def _native_size(size: tuple[int, int], side: int, *, whole_longest_px: int) -> tuple[int, int]:
+    return _scaled(size, side, whole_longest_px) if whole_longest_px > side else size
+
+
+def _scaled(size: tuple[int, int], numerator: int, denominator: int) -> tuple[int, int]:
+    """Returns both sides multiplied by a fraction, rounded to the nearest pixel, halves up, at least one."""
+    width, height = (max(1, (2 * one * numerator + denominator) // (2 * denominator)) for one in size)
+    return width, height

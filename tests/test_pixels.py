@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aml_edge.errors import ImageError, UsageError
-from aml_edge.pixels import Box, Pixels, fit_image, load_pixels
+from aml_edge.pixels import Box, Pixels, fit_image, load_pixels, read_fitted_size
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
@@ -290,6 +292,29 @@ def test_boxes_without_a_pixel_are_refused(box: Box, reason: str, tmp_path: Path
     with pytest.raises(ImageError) as caught:
         load_pixels(path, Preprocessing(30), box)
     assert str(caught.value) == f"{path} cannot be read as an image: {reason}; replace it or leave it out."
+
+
+@pytest.mark.parametrize("fit", Fit)
+@pytest.mark.parametrize("box", [None, (3.4, 2, 17, 99), (0, 0, 2, 2)])
+@pytest.mark.parametrize("orientation", [1, 6])
+@given(st.integers(2, 70), st.integers(2, 70), st.integers(1, 50))
+@settings(max_examples=15, deadline=None)
+def test_the_fitted_size_is_known_from_the_header(
+    fit: Fit, box: Box | None, orientation: int, width: int, height: int, side: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    preprocessing = Preprocessing(side, fit)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.png"
+        Image.new("L", (width, height)).save(path, exif=exif)
+        try:
+            pixels = load_pixels(path, preprocessing, box)
+        except ImageError as refusal:
+            with pytest.raises(ImageError, match=re.escape(str(refusal))):
+                read_fitted_size(path, preprocessing, box)
+        else:
+            assert read_fitted_size(path, preprocessing, box) == (pixels.shape[1], pixels.shape[0])
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from aml_edge.errors import ImageError
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.trainable import Trainable
+from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
 from aml_edge.training.batches import LOADING_WORKERS, Group, forward_by_shape, load_groups
@@ -23,6 +25,8 @@ from aml_edge.training.training_set import TrainingSet
 MOST_KEPT_BYTES = 2**30
 """More is not kept, and every epoch starts from the files again."""
 READING_GROUP = 16
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class TrainingInputs(Protocol):
         """Yields the inputs of each group of rows, in order."""
         ...
 
+    def shape_of(self, row: int) -> Shape:
+        """Returns what inputs that go through the network together have in common; known without reading pixels."""
+        ...
+
 
 class PixelInputs:
     """Pixels, read from the files each time.
@@ -74,10 +82,21 @@ class PixelInputs:
         normalise = Normalise(preprocessing.mean, preprocessing.std).to(network.pool.p.device)
         self.trunk: Callable[[Tensor], Tensor] = nn.Sequential(normalise, network.backbone)
         self._items, self._preprocessing, self._workers = training_set.items, preprocessing, workers
+        self._shapes: dict[int, Shape] = {}
 
     def groups(self, groups: Sequence[Sequence[int]]) -> Iterator[Group]:
         """Yields the images of each group; raises `ImageBatchError` after the last where some cannot be read."""
         return load_groups(self._items, groups, self._preprocessing, workers=self._workers)
+
+    def shape_of(self, row: int) -> Shape:
+        """Returns the image's width and height as fitted, from its file's header; () where that cannot be read."""
+        if row not in self._shapes:
+            item = self._items[row]
+            try:
+                self._shapes[row] = read_fitted_size(item.path, self._preprocessing, item.box)
+            except ImageError:  # said by who reads its pixels, together with the others
+                self._shapes[row] = ()
+        return self._shapes[row]
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,10 @@ class KeptInputs:
         """Yields what is kept of the images of each group."""
         for group in groups:
             yield tuple(self.features[row] for row in group)
+
+    def shape_of(self, row: int) -> Shape:
+        """Returns the shape of what is kept of the image."""
+        return tuple(self.features[row].shape)
 
 
 def training_inputs(

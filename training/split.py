@@ -17,9 +17,9 @@ from aml_edge.training.evaluation_mode import evaluation_mode
 from aml_edge.training.inputs import TrainingInputs
 from aml_edge.training.objective import Objective
 from aml_edge.training.processes import Processes
-from aml_edge.training.settings import Mode, TrainingSettings
+from aml_edge.training.settings import BatchOrder, Mode, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
-from aml_edge.training.tuples import Rows, Tuples, anchors_per_epoch, tuples_of_epoch
+from aml_edge.training.tuples import Rows, Tuples, anchors_per_epoch, one_shape_a_batch, tuples_of_epoch
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,13 @@ class Split:
                 return self.embeddings_of(rows)
             return teacher.rows[rows]
 
-        return tuples_of_epoch(
+        drawn = tuples_of_epoch(
             self.training_set, self._settings, generator, embed_queries=self.embeddings_of, embed_pool=embed_pool
         )
+        if self._settings.batch_order is BatchOrder.DRAWN:
+            return drawn
+        shapes = [self._inputs.shape_of(row) for row in drawn.anchors.tolist()]
+        return one_shape_a_batch(drawn, shapes, self._settings.batch_size, generator)
 
     def batches(self, tuples: Tuples) -> list[Tuples]:
         """Returns the tuples in batches; a loss of whole batches leaves a smaller last one out."""

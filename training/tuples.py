@@ -7,7 +7,7 @@ embedded by the student and a pool embedded by the teacher.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,10 @@ class Tuples:
 
     def __len__(self) -> int:
         return len(self.anchors)
+
+    def at(self, places: Rows) -> Tuples:
+        """Returns the tuples at some places, in their order."""
+        return Tuples(self.anchors[places], self.positives[places], self.negatives[places])
 
     def part(self, start: int, stop: int) -> Tuples:
         """Returns the tuples from `start` to before `stop`."""
@@ -92,6 +96,29 @@ def tuples_of_epoch(
     if (found == NO_NEGATIVE).any():
         raise _too_few(clusters[pool], settings)
     return Tuples(anchors, positives[:, None], pool[found])
+
+
+def one_shape_a_batch(tuples: Tuples, shapes: Sequence[Hashable], size: int, generator: np.random.Generator) -> Tuples:
+    """Returns the tuples in another order, in which batches are of anchors of one shape.
+
+    Of each shape the batches are filled in the order that the tuples had. What is left of all shapes makes up the other
+    batches, and the smaller last one. Full batches come in random order, so that none is put off for its shape.
+
+    Args:
+        tuples: B of them.
+        shapes: of the anchors' images, B.
+        size: of a batch.
+        generator: the lot; the same one gives the same order.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, shape in enumerate(shapes):
+        places.setdefault(shape, []).append(place)
+    whole = {shape: len(found) // size * size for shape, found in places.items()}
+    order = [place for shape, found in places.items() for place in found[: whole[shape]]]
+    order += [place for shape, found in places.items() for place in found[whole[shape] :]]
+    full = len(order) // size
+    batches = np.array(order[: full * size], np.int64).reshape(full, size)
+    return tuples.at(np.concatenate([generator.permutation(batches).ravel(), np.array(order[full * size :], np.int64)]))
 
 
 def require_drawable(training_set: TrainingSet, settings: TrainingSettings) -> None:

@@ -91,3 +91,18 @@ def test_unreadable_images_are_all_listed(
     items = (*training_set.items[:-1], ImageItem(tmp_path / "torn.png"))
     with pytest.raises(ImageBatchError, match="1 of 12 images cannot be read"):
         inputs_of(new_student(), TrainingSet(items))
+
+
+def test_shapes_are_those_of_what_the_network_takes(
+    new_student: Callable[[], Student], training_set: TrainingSet, tmp_path: Path
+) -> None:
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    items = (*training_set.items, ImageItem(tmp_path / "torn.png"))
+    pixels = PixelInputs(new_student(), TrainingSet(items), Preprocessing(32))
+    (group,) = pixels.groups([range(12)])
+    assert [pixels.shape_of(row) for row in range(12)] == [(one.shape[1], one.shape[0]) for one in group]
+    assert pixels.shape_of(12) == ()
+    kept = inputs_of(new_student(), training_set)
+    (group,) = kept.groups([range(12)])
+    assert [kept.shape_of(row) for row in range(12)] == [tuple(one.shape) for one in group]
+    assert len({kept.shape_of(row) for row in range(12)}) == 2

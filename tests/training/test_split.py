@@ -19,7 +19,7 @@ from aml_edge.preprocessing import Preprocessing
 from aml_edge.training.evaluation_mode import evaluation_mode
 from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.processes import Processes
-from aml_edge.training.settings import Mining, Mode, TrainingSettings
+from aml_edge.training.settings import BatchOrder, Mining, Mode, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.training_set import TrainingSet
 
@@ -122,6 +122,20 @@ def test_batches_hold_all_tuples_in_order(split_of: MakeSplit) -> None:
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert [row for batch in batches for row in batch.anchors.tolist()] == tuples.anchors.tolist()
     assert sorted(tuples.anchors.tolist()) == list(range(12))
+
+
+@pytest.mark.parametrize("settings", [REG, CONTR, ALONE, RKD])
+def test_batches_of_one_shape_hold_the_same_tuples(
+    split_of: MakeSplit, pixels: list[npt.NDArray[np.uint8]], settings: TrainingSettings
+) -> None:
+    settings = replace(settings, batch_size=2)
+    drawn = split_of(settings).tuples(np.random.default_rng(0))
+    tuples = split_of(replace(settings, batch_order=BatchOrder.BY_SHAPE)).tuples(np.random.default_rng(0))
+    of_each = lambda some: sorted(zip(*(rows.tolist() for rows in vars(some).values()), strict=True))  # noqa: E731
+    assert of_each(tuples) == of_each(drawn)
+    shapes = [{pixels[row].shape for row in batch.anchors} for batch in tuples.batches(2)]
+    upright = sum(pixels[row].shape[0] == 64 for row in drawn.anchors)
+    assert sum(len(batch) == 1 for batch in shapes) == upright // 2 + (len(drawn) - upright) // 2
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aml_edge.datasets.training_images import ImageLabels
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.training_set import TrainingSet
-from aml_edge.training.tuples import Tuples, anchors_per_epoch, require_drawable, tuples_of_epoch
+from aml_edge.training.tuples import (
+    Tuples,
+    anchors_per_epoch,
+    one_shape_a_batch,
+    require_drawable,
+    tuples_of_epoch,
+)
 
 Embeddings = npt.NDArray[np.float32]
 IMAGES = 60
@@ -243,3 +251,45 @@ def test_batches_hold_all_tuples_in_order(labelled: TrainingSet) -> None:
         assert together == as_lists(tuples)
     assert as_lists(tuples.part(3, 5)) == [rows[3:5] for rows in as_lists(tuples)]
     assert list(tuples.part(4, 4).batches(5)) == []
+
+
+def numbered(count: int) -> Tuples:
+    """Tuples of which each knows its place."""
+    places = np.arange(count)
+    return Tuples(places, 100 + places[:, None], 200 + np.stack([places, places], axis=1))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 7), st.integers(0, 9))
+def test_batches_of_one_shape_are_as_many_as_can_be(shapes: list[str], size: int, seed: int) -> None:
+    tuples = one_shape_a_batch(numbered(len(shapes)), shapes, size, np.random.default_rng(seed))
+    assert sorted(tuples.anchors) == list(range(len(shapes)))
+    np.testing.assert_array_equal(tuples.positives[:, 0], 100 + tuples.anchors)
+    np.testing.assert_array_equal(tuples.negatives, 200 + np.stack([tuples.anchors, tuples.anchors], axis=1))
+    batches = [[shapes[place] for place in batch.anchors] for batch in tuples.batches(size)]
+    for shape in "abc":
+        assert sum(batch == size * [shape] for batch in batches) >= shapes.count(shape) // size
+
+
+def test_shapes_meet_in_the_order_that_was_drawn() -> None:
+    tuples = one_shape_a_batch(numbered(10), list("abbaabbbba"), 2, np.random.default_rng(0))
+    pairs = {tuple(batch.anchors.tolist()) for batch in tuples.batches(2)}
+    assert pairs == {(0, 3), (4, 9), (1, 2), (5, 6), (7, 8)}
+
+
+def test_no_shape_is_put_off() -> None:
+    """Each batch of an epoch comes first in some order."""
+    first = {
+        int(one_shape_a_batch(numbered(8), list("aaaabbbb"), 2, np.random.default_rng(seed)).anchors[0])
+        for seed in range(30)
+    }
+    assert first == {0, 2, 4, 6}
+
+
+def test_the_smaller_batch_stays_last() -> None:
+    for seed in range(9):
+        tuples = one_shape_a_batch(numbered(7), list("aabbabc"), 3, np.random.default_rng(seed))
+        assert tuples.anchors[-1] == 6
+
+
+def test_no_tuples_stay_none() -> None:
+    assert len(one_shape_a_batch(numbered(0), [], 5, np.random.default_rng(0))) == 0
