@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from aml_edge.training.depthwise import depthwise_convolution, is_faster_here
+from aml_edge.training.convolutions import convolution, is_known
 
 _PROBE_SIDE_PX = 64
 
@@ -34,8 +34,8 @@ def folded_batch_norm(trunk: nn.Module) -> Iterator[int]:
             normalisations that were folded.
     """
     pairs = _pairs(trunk)
-    for convolution, normalisation in pairs:
-        _fold(convolution, normalisation)
+    for before, normalisation in pairs:
+        _fold(before, normalisation)
     try:
         yield len(pairs)
     finally:
@@ -44,15 +44,15 @@ def folded_batch_norm(trunk: nn.Module) -> Iterator[int]:
                 del module.forward  # the class's own comes to light again
 
 
-def _pairs(trunk: Any) -> list[tuple[nn.Conv2d, Any]]:
+def _pairs(trunk: Any) -> list[tuple[nn.Module, Any]]:
     """Returns the pairs of a trunk, found by sending an image through it."""
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}
     takers: dict[int, list[nn.Module]] = {}
     calls: dict[nn.Module, int] = {}
 
     def remember(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         calls[module] = calls.get(module, 0) + 1
-        if isinstance(module, nn.Conv2d):
+        if is_known(module):
             outputs[id(output)] = (module, output)  # kept, so that no other tensor gets its number
 
     def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -71,10 +71,10 @@ def _pairs(trunk: Any) -> list[tuple[nn.Conv2d, Any]]:
         for hook in hooks:
             hook.remove()
     return [
-        (convolution, after)
-        for number, (convolution, _) in outputs.items()
+        (before, after)
+        for number, (before, _) in outputs.items()
         for after in takers.get(number, [])
-        if len(takers[number]) == 1 and calls[convolution] == calls[after] == 1 and _can_be_folded(after)
+        if len(takers[number]) == 1 and calls[before] == calls[after] == 1 and _can_be_folded(after)
     ]
 
 
@@ -82,22 +82,12 @@ def _can_be_folded(after: nn.Module) -> bool:
     return isinstance(after, _BatchNorm) and not after.training and after.affine and after.running_mean is not None
 
 
-def _fold(convolution: Any, normalisation: Any) -> None:
-    plain = type(convolution).forward
-
+def _fold(before: Any, normalisation: Any) -> None:
     def convolve(self: Any, features: Tensor) -> Tensor:
         scale = normalisation.weight * torch.rsqrt(normalisation.running_var + normalisation.eps)
-        weight, bias = self._parameters["weight"], self._parameters["bias"]
-        mean = normalisation.running_mean if bias is None else normalisation.running_mean - bias
-        of_both, shift = weight * scale[:, None, None, None], normalisation.bias - mean * scale
-        if is_faster_here(self, features):
-            return depthwise_convolution(features, of_both, shift, self.stride, self.padding)
-        self._parameters["weight"], self._parameters["bias"] = of_both, shift
-        try:
-            folded: Tensor = plain(self, features)
-        finally:
-            self._parameters["weight"], self._parameters["bias"] = weight, bias
-        return folded
+        mean = normalisation.running_mean if self.bias is None else normalisation.running_mean - self.bias
+        weight, bias = self.weight * scale[:, None, None, None], normalisation.bias - mean * scale
+        return convolution(self, features, weight, bias)
 
     def activate(self: Any, features: Tensor) -> Tensor:
         if not hasattr(self, "act"):
@@ -105,5 +95,5 @@ def _fold(convolution: Any, normalisation: Any) -> None:
         activated: Tensor = self.act(self.drop(features))  # timm's layer does both in one
         return activated
 
-    convolution.forward = types.MethodType(convolve, convolution)
+    before.forward = types.MethodType(convolve, before)
     normalisation.forward = types.MethodType(activate, normalisation)

@@ -27,6 +27,7 @@ from aml_edge.progress import Progress, SilentProgress
 from aml_edge.space import EmbeddingSpace, require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
 from aml_edge.training.batches import LOADING_WORKERS
+from aml_edge.training.cpu_speed import activations_out_of_place, keep_kernels_and_memory
 from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.interruption import interruption
@@ -112,6 +113,7 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
         if is_finished(run):
             forget_lock(run)
             return read_report(run)
+    keep_kernels_and_memory()
     processes = Processes(options.accelerator or _one_process())
     network = copy.deepcopy(_network_of(plan.start)).eval()
     freeze_stages(network.backbone, plan.recipe.settings.frozen_stages)
@@ -123,7 +125,10 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
             remove_halves(run)
         processes.wait()
         try:
-            with folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext():
+            with (
+                folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext(),
+                activations_out_of_place(network),
+            ):
                 return _Run(plan, run, options, record, processes, network).train()
         except ImageError:
             if processes.is_main and not holds_work(run):  # with other images it would be another run

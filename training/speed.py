@@ -1,8 +1,8 @@
 """How fast training is, beside the published way of doing it: images/s of Reg and Contr⁺, and mining.
 
-Run as ``python -m aml_edge.training.speed --data data/synth/train/synth --index indexes/training``. Both ways train the
-same student on the same tuples in one process, by turns: a round of one, a round of the other. A round reads its images
-from disk. Weights are random.
+Run as ``python -m aml_edge.training.speed --data data/synth/train/synth --index indexes/training``. Three ways train
+the same student on the same tuples in one process, by turns: the published one, ours, and ours with batches of one
+shape (`BatchOrder.BY_SHAPE`). A round reads its images from disk. Weights are random.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from aml_edge.datasets.training_images import training_images
 from aml_edge.index import open_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student
+from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SilentProgress
+from aml_edge.training.cpu_speed import activations_out_of_place, keep_kernels_and_memory
 from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.loop import Training
@@ -36,6 +38,7 @@ from aml_edge.training.settings import Mining, Mode, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.starting_network import starting_network
 from aml_edge.training.training_set import TrainingSet, training_set_of
+from aml_edge.training.tuples import Tuples, one_shape_a_batch
 
 IMAGE_SIDE_PX = 224
 BATCH = 5
@@ -46,27 +49,23 @@ QUERIES, POOL, DIMENSION, CLUSTERS, NEGATIVES = 2000, 20_000, 2048, 551, 5
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """Images per second of both ways.
+    """Images per second of the three ways.
 
     Args:
         backbone, loss: of the student.
-        published, ours: images/s of each round.
+        published, drawn, by_shape: images/s of each round.
     """
 
     backbone: str
     loss: str
     published: tuple[float, ...]
-    ours: tuple[float, ...]
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Ours over published, round by round."""
-        return tuple(b / a for a, b in zip(self.published, self.ours, strict=True))
+    drawn: tuple[float, ...]
+    by_shape: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of one round of ours, part by part; parts are measured alone, so that none hides behind another.
+    """Seconds of one round of batches of one shape, part by part, each alone, so that none hides behind another.
 
     Args:
         images: of the round.
@@ -102,44 +101,43 @@ class MiningReport:
 def measure_training(
     training_set: TrainingSet, settings: TrainingSettings, *, tuples: int, rounds: int
 ) -> tuple[SpeedReport, StepTimes]:
-    """Returns the speed of both ways by turns, after one round of each that does not count, and where ours goes.
+    """Returns the speed of the three ways by turns, after a round of each that does not count, and where it goes.
 
     Args:
         training_set: with labels and teacher embeddings.
         settings: backbone, loss and batch size; asymmetric.
         tuples: of a round.
-        rounds: of each way.
+        rounds: of each way, at least one.
     """
     assert training_set.teacher is not None
     start = starting_network(settings, training_set.teacher.space)
     assert isinstance(start, StudentCheckpoint)
     student, preprocessing = start.student, start.preprocessing
-    network = copy.deepcopy(student)
+    network, one_by_one = copy.deepcopy(student), copy.deepcopy(student)
     split, training = _ours(network, training_set, settings, preprocessing)
     drawn = split.tuples(np.random.default_rng(0)).part(0, tuples)
+    shapes = [read_fitted_size(training_set.items[row].path, preprocessing) for row in drawn.anchors]
+    by_shape = one_shape_a_batch(drawn, shapes, settings.batch_size, np.random.default_rng(0))
     rows = torch.from_numpy(training_set.teacher.rows)
     loss = loss_with_options(settings.loss, settings.loss_options)
-    one_by_one = copy.deepcopy(student)
     images = AnchorImages(training_set.items, drawn.anchors.tolist(), preprocessing)
 
-    def published() -> None:
-        train_one_by_one(one_by_one, images, drawn, rows, loss, settings)
-
-    def ours() -> None:
-        training.tuples = drawn
+    def train(tuples: Tuples) -> None:
+        training.tuples = tuples
         for _ in training.steps_of_epoch():
             pass
         training.end_epoch()
 
-    times: dict[Callable[[], None], list[float]] = {published: [], ours: []}
-    with folded_batch_norm(network.backbone.trunk):
-        for _ in range(1 + rounds):
-            for way, seconds in times.items():
-                seconds.append(_seconds(way))
-        parts = _step_times(split, training, drawn.anchors.tolist(), float(np.median(times[ours][1:])))
-    speeds = {way: tuple(tuples / one for one in seconds[1:]) for way, seconds in times.items()}
-    report = SpeedReport(settings.backbone, settings.loss, speeds[published], speeds[ours])
-    return report, parts
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: train_one_by_one(one_by_one, images, drawn, rows, loss, settings),
+        lambda: train(drawn),
+        lambda: train(by_shape),
+    )
+    with folded_batch_norm(network.backbone.trunk), activations_out_of_place(network):
+        seconds = np.array([[_seconds(way) for way in ways] for _ in range(1 + rounds)])[1:]  # (R, 3)
+        parts = _step_times(split, training, by_shape, float(np.median(seconds[:, 2])))
+    speeds = (tuple(column) for column in (tuples / seconds).T.tolist())
+    return SpeedReport(settings.backbone, settings.loss, *speeds), parts
 
 
 def measure_mining(*, clusters: int = CLUSTERS) -> MiningReport:
@@ -170,9 +168,8 @@ def _ours(
     return split, Training(network, split, settings, processes)
 
 
-def _step_times(split: Split, training: Training, anchors: Sequence[int], whole: float) -> StepTimes:
-    batches = split.batches(split.tuples(np.random.default_rng(0)).part(0, len(anchors)))
-    chunks = [chunk for batch in batches for chunk in split.chunks(batch)]
+def _step_times(split: Split, training: Training, tuples: Tuples, whole: float) -> StepTimes:
+    chunks = [chunk for batch in split.batches(tuples) for chunk in split.chunks(batch)]
     started = time.perf_counter()
     groups = list(split.load(chunks))
     decoded = time.perf_counter()
@@ -190,10 +187,10 @@ def _step_times(split: Split, training: Training, anchors: Sequence[int], whole:
             backward + end - middle,
             update + time.perf_counter() - end,
         )
-    return StepTimes(len(anchors), decoded - started, forward, backward, update, whole)
+    return StepTimes(len(tuples), decoded - started, forward, backward, update, whole)
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -210,14 +207,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each way")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_kernels_and_memory()  # the published way's too
     images = training_images(arguments.data)
     training_set = training_set_of(images.training, open_index(arguments.index))
     print(
         f"{IMAGE_SIDE_PX} px, batch {BATCH}, {arguments.threads} threads, {arguments.rounds} rounds of "
         f"{arguments.tuples} images by turns, torch {torch.__version__}\n"
     )
-    print("| student | loss | published way, images/s | here, images/s | ratio, median [lowest, highest] |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    print("| student | loss | published way, images/s | as drawn | ratio | one shape a batch | ratio |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     parts: list[tuple[SpeedReport, StepTimes]] = []
     for backbone in arguments.backbones.split(","):
         for loss, options in LOSSES.items():
@@ -249,12 +247,12 @@ def main() -> None:
 
 
 def _speed_row(report: SpeedReport) -> str:
-    published, ours, ratios = (np.array(values) for values in (report.published, report.ours, report.ratios))
-    low, high = ratios.min(), ratios.max()
-    return (
-        f"| {report.backbone} | {report.loss} | {np.median(published):.1f} | {np.median(ours):.1f} | "
-        f"{np.median(ratios):.2f} [{low:.2f}, {high:.2f}] |"
-    )
+    published, *ours = (np.array(values) for values in (report.published, report.drawn, report.by_shape))
+    cells = [f"{report.backbone} | {report.loss} | {np.median(published):.1f}"]
+    for speeds in ours:
+        ratios = speeds / published  # round by round
+        cells.append(f"{np.median(speeds):.1f} | {np.median(ratios):.2f} [{ratios.min():.2f}, {ratios.max():.2f}]")
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -131,8 +131,11 @@ def test_batches_of_one_shape_hold_the_same_tuples(
     settings = replace(settings, batch_size=2)
     drawn = split_of(settings).tuples(np.random.default_rng(0))
     tuples = split_of(replace(settings, batch_order=BatchOrder.BY_SHAPE)).tuples(np.random.default_rng(0))
-    of_each = lambda some: sorted(zip(*(rows.tolist() for rows in vars(some).values()), strict=True))  # noqa: E731
-    assert of_each(tuples) == of_each(drawn)
+    of_both = [
+        sorted(zip(some.anchors.tolist(), some.positives.tolist(), some.negatives.tolist(), strict=True))
+        for some in (drawn, tuples)
+    ]
+    assert of_both[0] == of_both[1]
     shapes = [{pixels[row].shape for row in batch.anchors} for batch in tuples.batches(2)]
     upright = sum(pixels[row].shape[0] == 64 for row in drawn.anchors)
     assert sum(len(batch) == 1 for batch in shapes) == upright // 2 + (len(drawn) - upright) // 2
