@@ -97,6 +97,13 @@ class Objective:
             return _bank(self._settings, self._targets)
         return self._given_bank
 
+    def require_batch(self, anchors: int) -> None:
+        """Raises the loss's `UsageError` where batches of so many anchors are too small for it, before any is made."""
+        if self.whole_batch and self._targets is not None and not self._settings.bank_size:
+            rows = self._targets[:anchors]
+            with torch.no_grad():
+                self._loss(rows, rows, reduction="sum")
+
     def images_of(self, tuples: Tuples) -> TupleImages:
         """Returns which images the network must embed: anchors only, or in symmetric mode all of them."""
         rows = tuples.anchors[:, None]

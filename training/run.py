@@ -54,7 +54,7 @@ from aml_edge.training.settings import BatchNorm, Mode, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.state import STATE_FILE, Identity, restore_state, save_state
 from aml_edge.training.training_set import TrainingSet
-from aml_edge.training.tuples import require_drawable
+from aml_edge.training.tuples import anchors_per_epoch, require_drawable
 from aml_edge.training.validation import validation_loss
 
 if TYPE_CHECKING:
@@ -280,8 +280,9 @@ def _require_fitting(plan: TrainingPlan) -> None:
     settings, teacher = plan.recipe.settings, plan.training.teacher
     for images in (plan.training, plan.validation):
         if images is not None:
-            Objective(settings, images)
+            objective = Objective(settings, images)
             require_drawable(images, settings)
+            objective.require_batch(min(settings.batch_size, anchors_per_epoch(images, settings)))
     if isinstance(plan.start, StudentCheckpoint) and settings.mode is Mode.ASYMMETRIC and teacher is not None:
         require_same_space(
             plan.start.space, teacher.space, left_name=f"student '{plan.start.name}'", right_name="the teacher's index"

@@ -148,6 +148,12 @@ NO_PAIRS, TWO_CLUSTERS = CLUSTERS, ImageLabels((0, 1) * 6, (0,), (2,))
         (replace(SETTINGS, loss="hinge"), None, None, "`loss` is 'hinge'; it must be one of"),
         (replace(MINED, mining=Mining.NONE), None, None, "`mining` is 'none', but the loss contrastive"),
         (replace(MINED, loss_options={"size": 3}), None, None, "`loss_options.size` is 3, but the loss contrastive"),
+        (
+            replace(SETTINGS, loss="dark_rank"),
+            None,
+            None,
+            "`list_length` is 4 in a batch of 4; it must be between 1 and",
+        ),
         (replace(SETTINGS, frozen_stages=20), None, None, "`frozen_stages` is 20; this backbone has"),
         (MINED, None, None, "`mining` is 'hard', but the images have no labels of what matches; give a training set"),
         (
