@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,10 @@ from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 from aml_edge.training.inputs import PixelInputs
-from aml_edge.training.loop import Training
+from aml_edge.training.loop import StepRecord, Training
 from aml_edge.training.optimisation import freeze_stages
 from aml_edge.training.processes import Processes
-from aml_edge.training.settings import TrainingSettings
+from aml_edge.training.settings import Mining, Mode, Schedule, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
@@ -29,6 +31,28 @@ DIMENSION = 16
 SIDE = 64
 COUNT = 12
 SPACE = EmbeddingSpace("colours", "c" * 64, DIMENSION)
+
+REG = TrainingSettings(
+    epochs=2, batch_size=5, image_side_px=SIDE, learning_rate=1e-3, warm_up=0.5, frozen_stages=0, warm_start=False
+)
+CONTR = replace(
+    REG,
+    loss="contrastive",
+    loss_options={"margin": 0.7},
+    mining=Mining.HARD,
+    negatives=2,
+    queries_per_epoch=7,
+    pool_size=10,
+    batch_size=3,
+    schedule=Schedule.EXPONENTIAL,
+    decay=0.5,
+)
+LOOPS = {
+    "reg": REG,
+    "contr": CONTR,
+    "alone": replace(CONTR, mode=Mode.SYMMETRIC),
+    "rkd": replace(REG, loss="relational"),
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -124,3 +148,25 @@ def new_training(
         return Training(student, Split(student, inputs, images, settings, processes), settings, processes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def loop_settings() -> Callable[..., TrainingSettings]:
+    """Returns the settings of a training of two epochs: "reg", "contr", "alone" or "rkd", some of them changed."""
+
+    def settings_of(loop: str, **changes: Any) -> TrainingSettings:
+        return replace(LOOPS[loop], **changes)
+
+    return settings_of
+
+
+@pytest.fixture(scope="session")
+def steps_of() -> Callable[[Training], Iterator[StepRecord]]:
+    """Yields after every step that is left of a training."""
+
+    def steps(training: Training) -> Iterator[StepRecord]:
+        while not training.is_done:
+            yield from training.steps_of_epoch()
+            training.end_epoch()
+
+    return steps

@@ -25,46 +25,24 @@ from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.loop import Position, StepRecord, Training
 from aml_edge.training.losses import LOSSES, LossSpec, Takes
 from aml_edge.training.processes import Processes
-from aml_edge.training.settings import BatchNorm, Mining, Mode, Schedule, TrainingSettings
+from aml_edge.training.settings import BatchNorm, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
 NATIVE = Preprocessing(64)
-DOUBLE_PRECISION = 1e-9
-"""Of weights after some steps of Adam in float64: sums are taken in another order."""
-REG = TrainingSettings(
-    epochs=2, batch_size=5, image_side_px=64, learning_rate=1e-3, warm_up=0.5, frozen_stages=0, warm_start=False
-)
-CONTR = replace(
-    REG,
-    loss="contrastive",
-    loss_options={"margin": 0.7},
-    mining=Mining.HARD,
-    negatives=2,
-    queries_per_epoch=7,
-    pool_size=10,
-    batch_size=3,
-    schedule=Schedule.EXPONENTIAL,
-    decay=0.5,
-)
-ALONE = replace(CONTR, mode=Mode.SYMMETRIC)
-RKD = replace(REG, loss="relational")
 Images = list[npt.NDArray[np.uint8]]
 NewTraining = Callable[..., Training]
+LoopSettings = Callable[..., TrainingSettings]
+StepsOf = Callable[[Training], Iterator[StepRecord]]
 
 
-def steps_of(training: Training) -> Iterator[StepRecord]:
-    """Yields after every step that is left."""
-    while not training.is_done:
-        yield from training.steps_of_epoch()
-        training.end_epoch()
-
-
-@pytest.mark.parametrize("settings", [REG, CONTR, ALONE], ids=["reg", "contr", "alone"])
-def test_how_many_images_go_at_once_changes_no_gradient(new_training: NewTraining, settings: TrainingSettings) -> None:
+@pytest.mark.parametrize("loop", ["reg", "contr", "alone"])
+def test_how_many_images_go_at_once_changes_no_gradient(
+    new_training: NewTraining, loop_settings: LoopSettings, loop: str
+) -> None:
     gradients = []
     for at_once in (1, 9, 64):
-        training = new_training(replace(settings, images_at_once=at_once), double=True)
+        training = new_training(loop_settings(loop, images_at_once=at_once), double=True)
         next(training.steps_of_epoch())
         gradients.append({name: weight.grad for name, weight in training.network.named_parameters()})
     for name, expected in gradients[0].items():
@@ -86,13 +64,14 @@ def copied(source: Training, target: Training) -> Training:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [REG, CONTR, replace(ALONE, batch_norm=BatchNorm.TRAINED, frozen_stages=2), RKD],
+    ("loop", "changes"),
+    [("reg", {}), ("contr", {}), ("alone", {"batch_norm": BatchNorm.TRAINED, "frozen_stages": 2}), ("rkd", {})],
     ids=["reg", "contr", "alone", "rkd"],
 )
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
-    new_training: NewTraining, settings: TrainingSettings
+    new_training: NewTraining, loop_settings: LoopSettings, steps_of: StepsOf, loop: str, changes: dict[str, Any]
 ) -> None:
+    settings = loop_settings(loop, **changes)
     unbroken = new_training(settings)
     stopped = [copied(unbroken, new_training(settings))]
     records = []
@@ -111,8 +90,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
             assert torch.equal(value, ends[name]), (step, name)
 
 
-def test_positions_count_epochs_batches_and_steps(new_training: NewTraining) -> None:
-    training = new_training(REG)
+def test_positions_count_epochs_batches_and_steps(new_training: NewTraining, loop_settings: LoopSettings) -> None:
+    training = new_training(loop_settings("reg"))
     positions = [training.position]
     while not training.is_done:
         for _ in training.steps_of_epoch():
@@ -128,8 +107,10 @@ def test_positions_count_epochs_batches_and_steps(new_training: NewTraining) -> 
     ]  # fmt: skip
 
 
-def test_frozen_statistics_and_stages_stay_and_all_else_learns(new_training: NewTraining) -> None:
-    training = new_training(replace(REG, frozen_stages=3))
+def test_frozen_statistics_and_stages_stay_and_all_else_learns(
+    new_training: NewTraining, loop_settings: LoopSettings, steps_of: StepsOf
+) -> None:
+    training = new_training(loop_settings("reg", frozen_stages=3))
     network = training.network
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     statistics = {name: value.clone() for name, value in network.named_buffers()}
@@ -141,14 +122,18 @@ def test_frozen_statistics_and_stages_stay_and_all_else_learns(new_training: New
 
 
 def test_trained_statistics_follow_the_batches_but_for_frozen_stages(
-    new_training: NewTraining, new_student: Callable[[], Student], labelled_set: TrainingSet, pixels: Images
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    new_student: Callable[[], Student],
+    labelled_set: TrainingSet,
+    pixels: Images,
 ) -> None:
     """Against PyTorch's own training mode, on images of one shape that all go at once."""
     rows = [row for row, image in enumerate(pixels) if image.shape == (48, 64, 3)]
     assert labelled_set.teacher is not None
     teacher = TeacherEmbeddings(labelled_set.teacher.rows[rows], labelled_set.teacher.space)
     images = TrainingSet(tuple(labelled_set.items[row] for row in rows), teacher=teacher)
-    settings = replace(REG, batch_norm=BatchNorm.TRAINED, frozen_stages=3, batch_size=8)
+    settings = loop_settings("reg", batch_norm=BatchNorm.TRAINED, frozen_stages=3, batch_size=8)
     training = new_training(settings, double=True, images=images)
     next(training.steps_of_epoch())
     plain = new_student().double().train()
@@ -174,11 +159,11 @@ def test_trained_statistics_follow_the_batches_but_for_frozen_stages(
 
 
 def test_several_processes_cannot_train_statistics(
-    new_student: Callable[[], Student], labelled_set: TrainingSet
+    new_student: Callable[[], Student], labelled_set: TrainingSet, loop_settings: LoopSettings
 ) -> None:
     two = SimpleNamespace(device=torch.device("cpu"), num_processes=2, process_index=0, is_main_process=True)
     processes = Processes(cast(Any, two))
-    student, settings = new_student(), replace(REG, batch_norm=BatchNorm.TRAINED)
+    student, settings = new_student(), loop_settings("reg", batch_norm=BatchNorm.TRAINED)
     split = Split(student, PixelInputs(student, labelled_set, NATIVE), labelled_set, settings, processes)
     with pytest.raises(UsageError) as caught:
         Training(student, split, settings, processes)
@@ -188,12 +173,14 @@ def test_several_processes_cannot_train_statistics(
     )
 
 
-def test_the_seed_alone_decides_the_weights(new_training: NewTraining) -> None:
+def test_the_seed_alone_decides_the_weights(
+    new_training: NewTraining, loop_settings: LoopSettings, steps_of: StepsOf
+) -> None:
     hashes = []
     for seed, global_seed in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)
-        training = new_training(replace(CONTR, seed=seed))
+        training = new_training(loop_settings("contr", seed=seed))
         list(steps_of(training))
         hashes.append(weights_sha256(training.network))
     assert hashes[0] == hashes[1]
@@ -201,7 +188,11 @@ def test_the_seed_alone_decides_the_weights(new_training: NewTraining) -> None:
 
 
 def test_each_image_is_seen_once_an_epoch(
-    new_training: NewTraining, training_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
+    training_set: TrainingSet,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert training_set.teacher is not None
     targets = torch.from_numpy(training_set.teacher.rows)
@@ -212,14 +203,19 @@ def test_each_image_is_seen_once_an_epoch(
         return anchor.sum()
 
     monkeypatch.setitem(LOSSES, "regression", LossSpec(seeing, Takes.IMAGES, ties=True))
-    list(steps_of(new_training(REG)))
+    list(steps_of(new_training(loop_settings("reg"))))
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:] != list(range(12))
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_stops_where_the_loss_or_its_gradient_is_not_finite(
-    new_training: NewTraining, labelled_set: TrainingSet, monkeypatch: pytest.MonkeyPatch, broken: str
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
+    labelled_set: TrainingSet,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
 ) -> None:
     calls = 0
 
@@ -233,7 +229,7 @@ def test_stops_where_the_loss_or_its_gradient_is_not_finite(
         return (anchor.sum() * 0.0).sqrt()  # zero, with an infinite slope
 
     monkeypatch.setitem(LOSSES, "regression", LossSpec(breaks_at_the_third_step, Takes.IMAGES, ties=True))
-    training = new_training(REG)
+    training = new_training(loop_settings("reg"))
     hashes = []
     with pytest.raises(TrainingError) as caught:
         for _ in steps_of(training):
@@ -250,7 +246,11 @@ def test_stops_where_the_loss_or_its_gradient_is_not_finite(
 
 
 def test_the_files_of_a_broken_step_are_those_of_its_tuples(
-    new_training: NewTraining, labelled_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
+    labelled_set: TrainingSet,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Anchor, positive and negatives, tuple by tuple, each file once, ten at most."""
 
@@ -259,7 +259,7 @@ def test_the_files_of_a_broken_step_are_those_of_its_tuples(
 
     monkeypatch.setitem(LOSSES, "contrastive", LossSpec(broken, Takes.TUPLES, ties=True))
     for batch_size in (1, 8):
-        training = new_training(replace(CONTR, loss_options={}, batch_size=batch_size, queries_per_epoch=0))
+        training = new_training(loop_settings("contr", loss_options={}, batch_size=batch_size, queries_per_epoch=0))
         with pytest.raises(TrainingError) as caught:
             list(steps_of(training))
         assert training.tuples is not None
@@ -275,14 +275,14 @@ def test_the_files_of_a_broken_step_are_those_of_its_tuples(
 
 
 def test_unreadable_images_are_all_listed_at_the_step_that_needs_the_first(
-    new_training: NewTraining, labelled_set: TrainingSet, tmp_path: Path
+    new_training: NewTraining, loop_settings: LoopSettings, steps_of: StepsOf, labelled_set: TrainingSet, tmp_path: Path
 ) -> None:
     order = np.random.default_rng([0, 1]).permutation(12).tolist()
     items = list(labelled_set.items)
     for place in (5, 11):  # in the second batch and in the third
         items[order[place]] = ImageItem(tmp_path / f"{place}.png")
         items[order[place]].path.write_bytes(b"no image")
-    training = new_training(REG, images=replace(labelled_set, items=tuple(items)))
+    training = new_training(loop_settings("reg"), images=replace(labelled_set, items=tuple(items)))
     with pytest.raises(ImageBatchError, match="2 of 12 images cannot be read") as caught:
         list(steps_of(training))
     assert [path.name for path, _ in caught.value.failures] == ["5.png", "11.png"]

@@ -16,37 +16,15 @@ from torch import Tensor
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from aml_edge.training.loop import StepRecord, Training
-from aml_edge.training.settings import Mining, Mode, Schedule, TrainingSettings
+from aml_edge.training.settings import Mode, TrainingSettings
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
 DOUBLE_PRECISION = 1e-9
 """Of weights after some steps of Adam in float64: sums are taken in another order."""
-REG = TrainingSettings(
-    epochs=2, batch_size=5, image_side_px=64, learning_rate=1e-3, warm_up=0.5, frozen_stages=0, warm_start=False
-)
-CONTR = replace(
-    REG,
-    loss="contrastive",
-    loss_options={"margin": 0.7},
-    mining=Mining.HARD,
-    negatives=2,
-    queries_per_epoch=7,
-    pool_size=10,
-    batch_size=3,
-    schedule=Schedule.EXPONENTIAL,
-    decay=0.5,
-)
-ALONE = replace(CONTR, mode=Mode.SYMMETRIC)
-RKD = replace(REG, loss="relational")
 Images = list[npt.NDArray[np.uint8]]
 NewTraining = Callable[..., Training]
-
-
-def steps_of(training: Training) -> Iterator[StepRecord]:
-    """Yields after every step that is left."""
-    while not training.is_done:
-        yield from training.steps_of_epoch()
-        training.end_epoch()
+LoopSettings = Callable[..., TrainingSettings]
+StepsOf = Callable[[Training], Iterator[StepRecord]]
 
 
 class WrittenOut:
@@ -95,9 +73,14 @@ def require_same(training: Training, records: list[StepRecord], by_hand: Written
 
 
 def test_reg_is_what_a_loop_written_out_gives(
-    new_training: NewTraining, new_student: Callable[[], Student], training_set: TrainingSet, pixels: Images
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
+    new_student: Callable[[], Student],
+    training_set: TrainingSet,
+    pixels: Images,
 ) -> None:
-    training = new_training(REG, double=True)
+    training = new_training(loop_settings("reg"), double=True)
     records = list(steps_of(training))
     assert training_set.teacher is not None
     targets = torch.from_numpy(training_set.teacher.rows)
@@ -115,15 +98,17 @@ def test_reg_is_what_a_loop_written_out_gives(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", [CONTR, ALONE], ids=lambda settings: str(settings.mode))
+@pytest.mark.parametrize("loop", ["contr", "alone"])
 def test_contr_is_what_a_loop_written_out_gives(
     new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
     new_student: Callable[[], Student],
     labelled_set: TrainingSet,
     pixels: Images,
-    settings: TrainingSettings,
+    loop: str,
 ) -> None:
-    settings = replace(settings, adaptor_rate_factor=0.5, images_at_once=8)
+    settings = loop_settings(loop, adaptor_rate_factor=0.5, images_at_once=8)
     training = new_training(settings, double=True)
     records = list(steps_of(training))
     labels, teacher = labelled_set.labels, labelled_set.teacher
@@ -170,12 +155,17 @@ def test_contr_is_what_a_loop_written_out_gives(
 
 
 def test_rkd_is_what_a_loop_written_out_gives(
-    new_training: NewTraining, new_student: Callable[[], Student], training_set: TrainingSet, pixels: Images
+    new_training: NewTraining,
+    loop_settings: LoopSettings,
+    steps_of: StepsOf,
+    new_student: Callable[[], Student],
+    training_set: TrainingSet,
+    pixels: Images,
 ) -> None:
     """Distances over their mean and cosines of angles, each compared with the teacher's, in batches of five."""
     assert training_set.teacher is not None
     teacher = TeacherEmbeddings(training_set.teacher.rows.astype(np.float64), training_set.teacher.space)
-    training = new_training(RKD, double=True, images=replace(training_set, teacher=teacher))
+    training = new_training(loop_settings("rkd"), double=True, images=replace(training_set, teacher=teacher))
     records = list(steps_of(training))
     targets = torch.from_numpy(teacher.rows)
     by_hand = WrittenOut(new_student(), pixels, factor=0.1)
