@@ -22,7 +22,11 @@ from aml_edge.space import EmbeddingSpace
 from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.loop import StepRecord, Training
 from aml_edge.training.optimisation import freeze_stages
+from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.processes import Processes
+from aml_edge.training.recipe import Recipe
+from aml_edge.training.report import TrainingReport
+from aml_edge.training.run import train
 from aml_edge.training.settings import Mining, Mode, Schedule, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
@@ -52,6 +56,16 @@ LOOPS = {
     "contr": CONTR,
     "alone": replace(CONTR, mode=Mode.SYMMETRIC),
     "rkd": replace(REG, loss="relational"),
+}
+
+SMALL = TrainingSettings(
+    backbone="mobilenetv2_035", epochs=2, batch_size=4, image_side_px=SIDE, frozen_stages=1, warm_start_penalty=0.1
+)
+RUNS = {
+    "small": SMALL,
+    "mined": replace(
+        SMALL, loss="contrastive", loss_options={"margin": 0.7}, mining=Mining.HARD, negatives=2, warm_start=False
+    ),
 }
 
 
@@ -170,3 +184,38 @@ def steps_of() -> Callable[[Training], Iterator[StepRecord]]:
             training.end_epoch()
 
     return steps
+
+
+@pytest.fixture(scope="session")
+def planned(start: StudentCheckpoint, training_set: TrainingSet) -> Callable[..., TrainingPlan]:
+    """Plans a run by the settings "small" or "mined", some of them changed: twelve images, three steps an epoch, no
+    validation.
+    """
+
+    def plan_of(settings: str, **changes: Any) -> TrainingPlan:
+        recipe = Recipe("small", {}, replace(RUNS[settings], **changes))
+        return TrainingPlan(start, recipe, training_set, None, Path("data/small"), Path("indexes/small"))
+
+    return plan_of
+
+
+@pytest.fixture(scope="session")
+def plan(planned: Callable[..., TrainingPlan]) -> TrainingPlan:
+    """The small run's, as it is."""
+    return planned("small")
+
+
+@pytest.fixture(scope="session")
+def finished(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
+    """The report of its run; no test may change the folder."""
+    return train(plan, tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Returns every file of a folder; those for TensorBoard have the time in their names."""
+
+    def files_of(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return files_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,55 +22,18 @@ from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 from aml_edge.training.log import read_epochs, read_steps
 from aml_edge.training.plan import TrainingPlan
-from aml_edge.training.recipe import Recipe
 from aml_edge.training.report import TrainingReport, read_report
 from aml_edge.training.run import RunOptions, train
 from aml_edge.training.run_folder import read_run_record
-from aml_edge.training.settings import Mining, Mode, Network, TrainingSettings
+from aml_edge.training.settings import Mode, Network
 from aml_edge.training.training_set import TrainingSet
 
-SETTINGS = TrainingSettings(
-    backbone="mobilenetv2_035",
-    epochs=2,
-    batch_size=4,
-    image_side_px=64,
-    learning_rate=1e-3,
-    frozen_stages=1,
-    warm_start_penalty=0.1,
-)
-MINED = replace(
-    SETTINGS, loss="contrastive", loss_options={"margin": 0.7}, mining=Mining.HARD, negatives=2, warm_start=False
-)
-ALONE = replace(MINED, mode=Mode.SYMMETRIC, epochs=1)
 STEPS, IMAGES = 6, 12
 STUDENT_FILES = {"student.safetensors", "student.json", "last.safetensors", "last.json"}
 LOG_FILES = {"run.json", "log.csv", "epochs.csv", "report.json", "tensorboard"}
 Images = list[npt.NDArray[np.uint8]]
-
-
-@pytest.fixture(scope="module")
-def plan(start: StudentCheckpoint, training_set: TrainingSet) -> TrainingPlan:
-    """Twelve images, three steps an epoch, no validation."""
-    return TrainingPlan(
-        start, Recipe("small", {}, SETTINGS), training_set, None, Path("data/small"), Path("indexes/small")
-    )
-
-
-def with_settings(plan: TrainingPlan, settings: TrainingSettings | None = None, **changes: Any) -> TrainingPlan:
-    """Returns the plan with other settings, or some of them changed."""
-    settings = replace(settings or plan.recipe.settings, **changes)
-    return replace(plan, recipe=replace(plan.recipe, settings=settings))
-
-
-@pytest.fixture(scope="module")
-def finished(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
-    """The report of its run; no test may change the folder."""
-    return train(plan, tmp_path_factory.mktemp("runs") / "first")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Returns every file of a folder; those for TensorBoard have the time in their names."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+Planned = Callable[..., TrainingPlan]
+Contents = Callable[[Path], dict[str, bytes]]
 
 
 def test_the_folder_holds_networks_record_and_log(finished: TrainingReport, plan: TrainingPlan) -> None:
@@ -104,8 +67,8 @@ def test_the_report_counts_and_is_kept(finished: TrainingReport) -> None:
     assert values == {**asdict(finished), "run": str(finished.run)}
 
 
-def test_first_and_last_loss_are_means_over_a_tenth_of_the_steps(plan: TrainingPlan, tmp_path: Path) -> None:
-    report = train(with_settings(plan, epochs=2, batch_size=1, frozen_stages=5), tmp_path / "run")
+def test_first_and_last_loss_are_means_over_a_tenth_of_the_steps(planned: Planned, tmp_path: Path) -> None:
+    report = train(planned("small", epochs=2, batch_size=1, frozen_stages=5), tmp_path / "run")
     losses = [step.loss for step in read_steps(report.run)]
     assert report.steps == len(losses) == 24
     assert report.first_loss == pytest.approx(sum(losses[:2]) / 2, rel=1e-12)
@@ -123,7 +86,7 @@ def test_the_student_is_the_trained_one_in_the_teacher_s_space(
     assert trained.weights_sha256 != start.weights_sha256
 
 
-def test_without_validation_the_last_network_is_the_run_s(finished: TrainingReport) -> None:
+def test_without_validation_the_last_network_is_the_run_s(finished: TrainingReport, contents: Contents) -> None:
     files = contents(finished.run)
     assert files["student.safetensors"] == files["last.safetensors"]
     assert files["student.json"] == files["last.json"]
@@ -138,8 +101,8 @@ def mean_loss(checkpoint: StudentCheckpoint, training_set: TrainingSet, pixels: 
     return 1 - float((np.stack(rows) * training_set.teacher.rows).sum(axis=1).mean())
 
 
-def test_the_loss_falls(plan: TrainingPlan, pixels: Images, tmp_path: Path) -> None:
-    report = train(with_settings(plan, epochs=8, warm_start=False, adaptor_rate_factor=20.0), tmp_path / "run")
+def test_the_loss_falls(plan: TrainingPlan, planned: Planned, pixels: Images, tmp_path: Path) -> None:
+    report = train(planned("small", epochs=8, warm_start=False, adaptor_rate_factor=20.0), tmp_path / "run")
     assert isinstance(plan.start, StudentCheckpoint)
     before = mean_loss(plan.start, plan.training, pixels)
     after = mean_loss(load_student(report.run), plan.training, pixels)
@@ -155,31 +118,34 @@ def test_a_warm_start_begins_nearer_to_the_teacher(
 
 
 def test_without_a_warm_start_the_student_s_own_adaptor_is_trained(
-    plan: TrainingPlan, start: StudentCheckpoint, tmp_path: Path
+    planned: Planned, start: StudentCheckpoint, tmp_path: Path
 ) -> None:
-    report = train(with_settings(plan, epochs=1, warm_start=False, adaptor_rate_factor=0.0), tmp_path / "run")
+    report = train(planned("small", epochs=1, warm_start=False, adaptor_rate_factor=0.0), tmp_path / "run")
     assert torch.equal(load_student(report.run).student.adaptor.weight, start.student.adaptor.weight)
 
 
-def test_the_start_is_left_as_it_is(plan: TrainingPlan, start: StudentCheckpoint, tmp_path: Path) -> None:
+def test_the_start_is_left_as_it_is(planned: Planned, start: StudentCheckpoint, tmp_path: Path) -> None:
     before = start.weights_sha256
-    train(with_settings(plan, epochs=1), tmp_path / "run")
+    train(planned("small", epochs=1), tmp_path / "run")
     assert start.weights_sha256 == before
     assert not start.student.training
     assert all(weight.requires_grad for weight in start.student.parameters())
 
 
-def test_the_same_run_gives_the_same_files(finished: TrainingReport, plan: TrainingPlan, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_files(
+    finished: TrainingReport, plan: TrainingPlan, contents: Contents, tmp_path: Path
+) -> None:
     again, before = contents(train(plan, tmp_path / "first").run), contents(finished.run)
     for name in (*STUDENT_FILES, "run.json", "log.csv", "epochs.csv"):
         assert again[name] == before[name]
 
 
 def test_a_network_that_is_trained_alone_has_a_space_of_its_own(
-    plan: TrainingPlan, labelled_set: TrainingSet, tmp_path: Path
+    planned: Planned, labelled_set: TrainingSet, tmp_path: Path
 ) -> None:
     alone = replace(labelled_set, teacher=None)
-    train(replace(with_settings(plan, ALONE), training=alone, validation=alone, index=None), tmp_path / "mine")
+    plan = planned("mined", mode=Mode.SYMMETRIC, epochs=1)
+    train(replace(plan, training=alone, validation=alone, index=None), tmp_path / "mine")
     for path in (tmp_path / "mine", tmp_path / "mine" / "last.safetensors"):
         trained = load_student(path)
         assert trained.space == EmbeddingSpace("mine", trained.weights_sha256, 16)
@@ -187,12 +153,12 @@ def test_a_network_that_is_trained_alone_has_a_space_of_its_own(
 
 
 def test_a_teacher_is_trained_into_a_file_of_its_own(
-    plan: TrainingPlan, labelled_set: TrainingSet, tmp_path: Path
+    planned: Planned, labelled_set: TrainingSet, tmp_path: Path
 ) -> None:
     start = TeacherCheckpoint(Teacher(TeacherSpec("mobilenetv2_035"), seed=3).eval(), "start", Preprocessing(64))
     alone = replace(labelled_set, teacher=None)
-    settings = replace(ALONE, network=Network.TEACHER)
-    report = train(replace(with_settings(plan, settings), start=start, training=alone), tmp_path / "teacher-run")
+    plan = planned("mined", mode=Mode.SYMMETRIC, epochs=1, network=Network.TEACHER)
+    report = train(replace(plan, start=start, training=alone), tmp_path / "teacher-run")
     names = {name.replace("student", "teacher") for name in STUDENT_FILES}
     assert {path.name for path in report.run.iterdir()} == names | LOG_FILES
     trained = load_teacher(report.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,45 +19,15 @@ from aml_edge.networks.checkpoints import StudentCheckpoint, load_student
 from aml_edge.training.log import read_steps
 from aml_edge.training.losses import LOSSES
 from aml_edge.training.plan import TrainingPlan, is_run_of
-from aml_edge.training.recipe import Recipe
 from aml_edge.training.report import TrainingReport, read_report
 from aml_edge.training.run import RunOptions, train
-from aml_edge.training.settings import Mining, TrainingSettings
+from aml_edge.training.settings import Mining
 from aml_edge.training.state import save_state
 from aml_edge.training.training_set import TrainingSet
 
-SETTINGS = TrainingSettings(
-    backbone="mobilenetv2_035", epochs=2, batch_size=4, image_side_px=64, frozen_stages=1, warm_start_penalty=0.1
-)
-MINED = replace(
-    SETTINGS, loss="contrastive", loss_options={"margin": 0.7}, mining=Mining.HARD, negatives=2, warm_start=False
-)
 STUDENT_FILES = {"student.safetensors", "student.json", "last.safetensors", "last.json"}
-
-
-@pytest.fixture(scope="module")
-def plan(start: StudentCheckpoint, training_set: TrainingSet) -> TrainingPlan:
-    """Twelve images, three steps an epoch, no validation."""
-    return TrainingPlan(
-        start, Recipe("small", {}, SETTINGS), training_set, None, Path("data/small"), Path("indexes/small")
-    )
-
-
-def with_settings(plan: TrainingPlan, settings: TrainingSettings | None = None, **changes: Any) -> TrainingPlan:
-    """Returns the plan with other settings, or some of them changed."""
-    settings = replace(settings or plan.recipe.settings, **changes)
-    return replace(plan, recipe=replace(plan.recipe, settings=settings))
-
-
-@pytest.fixture(scope="module")
-def finished(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
-    """The report of its run; no test may change the folder."""
-    return train(plan, tmp_path_factory.mktemp("runs") / "first")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Returns every file of a folder; those for TensorBoard have the time in their names."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+Planned = Callable[..., TrainingPlan]
+Contents = Callable[[Path], dict[str, bytes]]
 
 
 def broken_after(good_steps: int) -> Any:
@@ -104,13 +75,13 @@ def test_a_loss_that_is_not_finite_leaves_the_last_epoch_s_network(
 
 
 def test_unreadable_images_are_listed_and_no_network_is_saved(
-    plan: TrainingPlan, training_set: TrainingSet, tmp_path: Path
+    planned: Planned, training_set: TrainingSet, tmp_path: Path
 ) -> None:
     broken = replace(training_set, items=(*training_set.items[:-1], ImageItem(tmp_path / "gone.png")))
     for frozen_stages in (0, 1):
         with pytest.raises(ImageBatchError, match=r"1 of 12 images cannot be read[\s\S]*gone\.png"):
             train(
-                replace(with_settings(plan, frozen_stages=frozen_stages, warm_start=False), training=broken),
+                replace(planned("small", frozen_stages=frozen_stages, warm_start=False), training=broken),
                 tmp_path / f"run {frozen_stages}",
             )
         assert not (tmp_path / f"run {frozen_stages}" / "student.safetensors").exists()
@@ -119,12 +90,12 @@ def test_unreadable_images_are_listed_and_no_network_is_saved(
 
 
 def test_what_was_learned_stays_where_images_become_unreadable(
-    plan: TrainingPlan, training_set: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planned: Planned, training_set: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = tuple(ImageItem(tmp_path / item.path.name) for item in training_set.items)
     for copied, item in zip(copies, training_set.items, strict=True):
         shutil.copy(item.path, copied.path)
-    changed = with_settings(plan, frozen_stages=0, epochs=2, warm_start=False)
+    changed = planned("small", frozen_stages=0, epochs=2, warm_start=False)
 
     def then_damaged(*arguments: Any) -> None:
         save_state(*arguments)
@@ -140,52 +111,41 @@ def test_what_was_learned_stays_where_images_become_unreadable(
 
 CLUSTERS = ImageLabels(tuple(range(12)), (), ())
 NO_PAIRS, TWO_CLUSTERS = CLUSTERS, ImageLabels((0, 1) * 6, (0,), (2,))
+NO_LABELS = "`mining` is 'hard', but the images have no labels of what matches; give a training set"
+TOO_FEW_CLUSTERS = "`negatives` is 2, but a pool of 12 images has only 2 clusters, and a query takes"
 
 
 @pytest.mark.parametrize(
-    ("settings", "labels", "validation_labels", "message"),
+    ("settings", "changes", "labels", "validation_labels", "message"),
     [
-        (replace(SETTINGS, loss="hinge"), None, None, "`loss` is 'hinge'; it must be one of"),
-        (replace(MINED, mining=Mining.NONE), None, None, "`mining` is 'none', but the loss contrastive"),
-        (replace(MINED, loss_options={"size": 3}), None, None, "`loss_options.size` is 3, but the loss contrastive"),
-        (
-            replace(SETTINGS, loss="dark_rank"),
-            None,
-            None,
-            "`list_length` is 4 in a batch of 4; it must be between 1 and",
-        ),
-        (replace(SETTINGS, frozen_stages=20), None, None, "`frozen_stages` is 20; this backbone has"),
-        (MINED, None, None, "`mining` is 'hard', but the images have no labels of what matches; give a training set"),
-        (
-            MINED,
-            NO_PAIRS,
-            None,
-            "`mining` is 'hard', but the images have no labels of what matches; give a training set",
-        ),
-        (MINED, TWO_CLUSTERS, None, "`negatives` is 2, but a pool of 12 images has only 2 clusters, and a query takes"),
-        (
-            replace(MINED, negatives=4),
-            "labelled",
-            None,
-            "`negatives` is 4, but a pool of 12 images has only 4 clusters",
-        ),
-        (MINED, "labelled", TWO_CLUSTERS, "`negatives` is 2, but a pool of 12 images has only 2 clusters, and a query"),
-        (MINED, "labelled", NO_PAIRS, "`mining` is 'hard', but the images have no labels of what matches; give"),
+        ("small", {"loss": "hinge"}, None, None, "`loss` is 'hinge'; it must be one of"),
+        ("mined", {"mining": Mining.NONE}, None, None, "`mining` is 'none', but the loss contrastive"),
+        ("mined", {"loss_options": {"size": 3}}, None, None, "`loss_options.size` is 3, but the loss contrastive"),
+        ("small", {"loss": "dark_rank"}, None, None, "`list_length` is 4 in a batch of 4; it must be between 1 and"),
+        ("small", {"frozen_stages": 20}, None, None, "`frozen_stages` is 20; this backbone has"),
+        ("mined", {}, None, None, NO_LABELS),
+        ("mined", {}, NO_PAIRS, None, NO_LABELS),
+        ("mined", {}, TWO_CLUSTERS, None, TOO_FEW_CLUSTERS),
+        ("mined", {"negatives": 4}, "labelled", None, "`negatives` is 4, but a pool of 12 images has only 4 clusters"),
+        ("mined", {}, "labelled", TWO_CLUSTERS, TOO_FEW_CLUSTERS),
+        ("mined", {}, "labelled", NO_PAIRS, NO_LABELS),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_another_run_is_lost(
-    plan: TrainingPlan,
+    planned: Planned,
     finished: TrainingReport,
+    contents: Contents,
     labelled_set: TrainingSet,
     tmp_path: Path,
-    settings: TrainingSettings,
+    settings: str,
+    changes: dict[str, Any],
     labels: ImageLabels | str | None,
     validation_labels: ImageLabels | None,
     message: str,
 ) -> None:
     given = labelled_set.labels if isinstance(labels, str) else labels
     bad = replace(
-        with_settings(plan, settings),
+        planned(settings, **changes),
         training=replace(labelled_set, labels=given),
         validation=None if validation_labels is None else replace(labelled_set, labels=validation_labels),
     )
@@ -210,11 +170,13 @@ def test_a_student_of_another_teacher_is_refused(plan: TrainingPlan, start: Stud
     assert not (tmp_path / "run").exists()
 
 
-def test_another_run_is_replaced_only_if_told_to(plan: TrainingPlan, finished: TrainingReport, tmp_path: Path) -> None:
+def test_another_run_is_replaced_only_if_told_to(
+    plan: TrainingPlan, planned: Planned, finished: TrainingReport, contents: Contents, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished.run, run)
     (run / "notes.txt").write_text("mine")
-    before, other = contents(run), with_settings(plan, epochs=1, seed=1)
+    before, other = contents(run), planned("small", epochs=1, seed=1)
     assert is_run_of(plan, run) and not is_run_of(other, run) and not is_run_of(plan, tmp_path)
     with pytest.raises(UsageError, match=r"which holds another run \(run\.json, log\.csv, .*or pass --overwrite\."):
         train(other, run)
@@ -226,7 +188,9 @@ def test_another_run_is_replaced_only_if_told_to(plan: TrainingPlan, finished: T
     assert len(list((run / "tensorboard").iterdir())) == 1
 
 
-def test_to_go_on_and_to_overwrite_exclude_each_other(plan: TrainingPlan, finished: TrainingReport) -> None:
+def test_to_go_on_and_to_overwrite_exclude_each_other(
+    plan: TrainingPlan, finished: TrainingReport, contents: Contents
+) -> None:
     before = contents(finished.run)
     with pytest.raises(UsageError, match=r"^`resume` and `overwrite` exclude each other; go on with the run, or repl"):
         train(plan, finished.run, RunOptions(resume=True, overwrite=True))

@@ -18,38 +18,24 @@ from accelerate import Accelerator
 from aml_edge.datasets.training_images import ImageLabels
 from aml_edge.errors import TrainingError, UsageError
 from aml_edge.image_loading import ImageItem
-from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.progress import ProgressTask
 from aml_edge.training.plan import TrainingPlan
-from aml_edge.training.recipe import Recipe
 from aml_edge.training.report import TrainingReport, read_report
 from aml_edge.training.run import RunOptions, train
-from aml_edge.training.settings import Mining, TrainingSettings
 from aml_edge.training.state import save_state
 from aml_edge.training.training_set import TrainingSet
 from aml_edge.training.validation import validation_loss
 
-SETTINGS = TrainingSettings(
-    backbone="mobilenetv2_035",
-    loss="contrastive",
-    loss_options={"margin": 0.7},
-    mining=Mining.HARD,
-    negatives=2,
-    epochs=3,
-    batch_size=3,
-    image_side_px=64,
-    frozen_stages=4,
-    warm_start=False,
-)
 STEPS_PER_EPOCH, EPOCHS = 3, 3
 COMPARED = {"student.safetensors", "student.json", "last.safetensors", "last.json", "run.json", "log.csv", "epochs.csv"}
 RESUME = RunOptions(resume=True)
 
 
 @pytest.fixture(scope="module")
-def plan(start: StudentCheckpoint, labelled_set: TrainingSet) -> TrainingPlan:
+def plan(planned: Callable[..., TrainingPlan], labelled_set: TrainingSet) -> TrainingPlan:
     """Eight pairs, three steps an epoch; validated by the same images."""
-    return TrainingPlan(start, Recipe("small", {}, SETTINGS), labelled_set, labelled_set, Path("data"), Path("index"))
+    mined = planned("mined", epochs=EPOCHS, batch_size=3, frozen_stages=4)
+    return replace(mined, training=labelled_set, validation=labelled_set)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +182,10 @@ def changed_pictures(plan: TrainingPlan, folder: Path, change: bool) -> Training
     return replace(plan, training=moved, validation=moved, data=folder, index=folder)
 
 
+def with_settings(plan: TrainingPlan, **changes: Any) -> TrainingPlan:
+    return replace(plan, recipe=replace(plan.recipe, settings=replace(plan.recipe.settings, **changes)))
+
+
 def relabelled(plan: TrainingPlan) -> TrainingPlan:
     labels = plan.training.labels
     assert labels is not None
@@ -218,13 +208,8 @@ VALIDATION = "validation images, labels or teacher embeddings"
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda plan, folder: replace(plan, recipe=replace(plan.recipe, settings=replace(SETTINGS, seed=1))), "`seed`"),
-        (
-            lambda plan, folder: replace(
-                plan, recipe=replace(plan.recipe, settings=replace(SETTINGS, loss_options={"margin": 0.6}, epochs=4))
-            ),
-            "`loss_options`, `epochs`",
-        ),
+        (lambda plan, folder: with_settings(plan, seed=1), "`seed`"),
+        (lambda plan, folder: with_settings(plan, loss_options={"margin": 0.6}, epochs=4), "`loss_options`, `epochs`"),
         (lambda plan, folder: changed_pictures(plan, folder, change=True), f"{IMAGES}, {VALIDATION}"),
         (lambda plan, folder: relabelled(plan), IMAGES),
         (lambda plan, folder: taught_otherwise(plan), IMAGES),
