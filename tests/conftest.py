@@ -1,7 +1,8 @@
 """Fixtures for tests of several folders.
 
-ML programs written with coremltools' own builder, so that tests of Core ML files have an oracle for their bytes; a web
-server on this machine that misbehaves on request, in place of the hosts that publish files.
+A few landmarks to train and to test with; ML programs written with coremltools' own builder, so that tests of Core ML
+files have an oracle for their bytes; a web server on this machine that misbehaves on request, in place of the hosts
+that publish files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,28 @@ from typing import Any, ClassVar
 
 import pytest
 
+from aml_edge.datasets.synthetic.spec import SyntheticSpec
+from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.native_output import output_discarded
+
+
+@pytest.fixture(scope="session")
+def few_landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic data set of four landmarks to learn, three to judge by, two to test with; no test may change it."""
+    root = tmp_path_factory.mktemp("landmarks")
+    spec = SyntheticSpec(
+        image_side_px=64,
+        landmarks_train=4,
+        landmarks_val=3,
+        views_train=2,
+        landmarks_test=2,
+        easy=1,
+        hard=1,
+        junk=0,
+        distractors=2,
+    )
+    write_synthetic(root, spec, workers=1)
+    return root
 
 
 @pytest.fixture(scope="session")

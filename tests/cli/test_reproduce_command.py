@@ -7,10 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from aml_edge.datasets.synthetic.spec import SyntheticSpec
-from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.training.findings import FINDINGS
 
 CommandLine = Callable[..., Any]
@@ -18,32 +14,13 @@ TINY = ("backbone=mobilenetv2_035", "epochs=1", "image_side_px=64", "frozen_stag
 CHANGES = [part for value in TINY for part in ("--set", value, "--set-teacher", value)]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four landmarks to learn, three to judge by, two to test with."""
-    root = tmp_path_factory.mktemp("reproduced")
-    spec = SyntheticSpec(
-        image_side_px=64,
-        landmarks_train=4,
-        landmarks_val=3,
-        views_train=2,
-        landmarks_test=2,
-        easy=1,
-        hard=1,
-        junk=0,
-        distractors=2,
-    )
-    write_synthetic(root, spec, workers=1)
-    return root
-
-
-def test_the_table_is_printed_and_written(command_line: CommandLine, data: Path, tmp_path: Path) -> None:
+def test_the_table_is_printed_and_written(command_line: CommandLine, few_landmarks: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     out = tmp_path / "out"
     ended = command_line(
         "reproduce",
         "--data",
-        data,
+        few_landmarks,
         "--out",
         out,
         "--rows",
@@ -75,8 +52,8 @@ def test_the_table_is_printed_and_written(command_line: CommandLine, data: Path,
     assert str(out / "table.md") in ended.out
 
 
-def test_an_unknown_row_is_one_line(command_line: CommandLine, data: Path, tmp_path: Path) -> None:
-    ended = command_line("reproduce", "--data", data, "--out", tmp_path / "out", "--rows", "reg,dr")
+def test_an_unknown_row_is_one_line(command_line: CommandLine, few_landmarks: Path, tmp_path: Path) -> None:
+    ended = command_line("reproduce", "--data", few_landmarks, "--out", tmp_path / "out", "--rows", "reg,dr")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("error: `rows` has 'dr'; a row is one of contr-alone, contr, ")
     assert not (tmp_path / "out").exists()

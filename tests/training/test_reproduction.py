@@ -9,8 +9,6 @@ import pytest
 
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.revisited import load_revisited
-from aml_edge.datasets.synthetic.spec import SyntheticSpec
-from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.evaluation import evaluate_contestants
 from aml_edge.index import open_index
@@ -23,28 +21,9 @@ ALONE = (*TINY, "dimension=1280")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four landmarks to learn, two to judge by, two to test with."""
-    root = tmp_path_factory.mktemp("reproduction")
-    spec = SyntheticSpec(
-        image_side_px=64,
-        landmarks_train=4,
-        landmarks_val=3,
-        views_train=2,
-        landmarks_test=2,
-        easy=1,
-        hard=1,
-        junk=0,
-        distractors=2,
-    )
-    write_synthetic(root, spec, workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def plan(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ReproductionPlan:
+def plan(few_landmarks: Path, tmp_path_factory: pytest.TempPathFactory) -> ReproductionPlan:
     out = tmp_path_factory.mktemp("out")
-    return ReproductionPlan(data, out, ("contr-alone", "contr", "reg"), ALONE, TINY)
+    return ReproductionPlan(few_landmarks, out, ("contr-alone", "contr", "reg"), ALONE, TINY)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +95,9 @@ def test_an_unknown_row_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_both_sets_must_be_there(data: Path, tmp_path: Path, part: str) -> None:
+def test_both_sets_must_be_there(few_landmarks: Path, tmp_path: Path, part: str) -> None:
     other = {"train": "test", "test": "train"}[part]
-    (tmp_path / other).symlink_to(data / other)
+    (tmp_path / other).symlink_to(few_landmarks / other)
     plan = ReproductionPlan(tmp_path, tmp_path / "out")
     with pytest.raises(DatasetError, match=f"has 0 data sets as {part}/NAME; it must hold one of each"):
         _ = (plan.training_root, plan.test_root)
