@@ -1,8 +1,8 @@
 """Fixtures for tests of several folders.
 
-A few landmarks to train and to test with; ML programs written with coremltools' own builder, so that tests of Core ML
-files have an oracle for their bytes; a web server on this machine that misbehaves on request, in place of the hosts
-that publish files.
+A Progress that remembers; a few landmarks to train and to test with; ML programs written with coremltools' own builder,
+so that tests of Core ML files have an oracle for their bytes; a web server on this machine that misbehaves on request,
+in place of the hosts that publish files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -21,6 +22,40 @@ import pytest
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.native_output import output_discarded
+from aml_edge.progress import ProgressTask
+
+
+class RecordingProgress:
+    """Remembers what was announced and how far it went.
+
+    Args:
+        announced: (description, total) of each task, in order.
+        done: steps of all tasks together.
+    """
+
+    def __init__(self) -> None:
+        self.announced: list[tuple[str, int]] = []
+        self.done = 0
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
+        """Yields itself."""
+        self.announced.append((description, total))
+        yield self
+
+    def advance(self, steps: int = 1, *, status: str = "") -> None:
+        """Counts."""
+        self.done += steps
+
+    def say(self, line: str) -> None:
+        """Fails: none of the work that it watches has anything to say."""
+        raise AssertionError(line)
+
+
+@pytest.fixture
+def progress() -> RecordingProgress:
+    """A Progress to which nothing has been announced yet."""
+    return RecordingProgress()
 
 
 @pytest.fixture(scope="session")

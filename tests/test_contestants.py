@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit, Preprocessing
-from aml_edge.progress import ProgressTask
 from aml_edge.ranking import QueryGroundTruth, RetrievalReport, evaluate_revisited
 from aml_edge.scales import SINGLE_SCALE, Scales
 from aml_edge.space import EmbeddingSpace
@@ -37,21 +36,6 @@ SIDE = 64
 SEVERAL: Scales = (1.0, 1 / math.sqrt(2), 0.5)
 QUERIES, DATABASE = 4, 9
 Rows = npt.NDArray[np.float64]
-
-
-class RecordingProgress:
-    """Remembers what was announced."""
-
-    def __init__(self) -> None:
-        self.tasks: list[tuple[str, int]] = []
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.tasks.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        pass
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,6 +137,7 @@ def test_every_row_of_the_whole_table(
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     make_index: Callable[[Scales], TeacherIndex],
+    progress: Any,
 ) -> None:
     """Two indexes, each without and with the teacher's whitening; the student alone without and with its own."""
     plain = [make_index(scales) for scales in (SINGLE_SCALE, SEVERAL)]
@@ -160,7 +145,6 @@ def test_every_row_of_the_whole_table(
     own = whitening(4, slow_rows(student.student, dataset.database_items, SINGLE_SCALE))
     databases = [one for index in plain for one in (index, whitened_index(index, layers[index.scales]))]
     contestants = Contestants(student=student, teacher=teacher, student_whitening=own)
-    progress = RecordingProgress()
     rows = evaluate_contestants(contestants, databases, dataset, progress=progress)
     both = (SINGLE_SCALE, SEVERAL)
     assert [conditions(row) for row in rows] == [
@@ -188,6 +172,7 @@ def test_each_side_is_embedded_once(
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     make_index: Callable[[Scales], TeacherIndex],
+    progress: Any,
 ) -> None:
     """Queries twice, at one scale and at three, and the student's database as often; whitening embeds nothing."""
     seen = {"teacher": 0, "student": 0}
@@ -199,7 +184,6 @@ def test_each_side_is_embedded_once(
     layer = whitening(3, plain[0].embeddings.astype(np.float64))
     databases = [one for index in plain for one in (index, whitened_index(index, layer))]
     seen.update(teacher=0, student=0)
-    progress = RecordingProgress()
     contestants = Contestants(student=student, teacher=teacher, student_whitening=layer)
     try:
         assert len(evaluate_contestants(contestants, databases, dataset, progress=progress)) == 12
@@ -207,7 +191,7 @@ def test_each_side_is_embedded_once(
         for hook in hooks:
             hook.remove()
     assert seen == {"teacher": (1 + 3) * QUERIES, "student": (1 + 3) * (QUERIES + DATABASE)}
-    assert sorted(progress.tasks) == [
+    assert sorted(progress.announced) == [
         ("database, student", DATABASE),
         ("database, student, 3 scales", DATABASE),
         ("queries, student", QUERIES),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,6 @@ from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.progress import ProgressTask
 from aml_edge.ranking import QueryGroundTruth, RetrievalReport, SettingReport
 from aml_edge.space import EmbeddingSpace
 
@@ -58,21 +57,6 @@ class AngleEmbedder:
 
     def close(self) -> None:
         self.closed += 1
-
-
-class RecordingProgress:
-    """Remembers what was announced."""
-
-    def __init__(self) -> None:
-        self.tasks: list[tuple[str, int]] = []
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.tasks.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        pass
 
 
 def angle(degrees: float) -> tuple[float, float]:
@@ -116,10 +100,10 @@ def test_queries_rank_an_index_by_cosine(dataset: RevisitedDataset) -> None:
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
 
 
-def test_an_embedder_as_database_embeds_its_images(dataset: RevisitedDataset) -> None:
-    embedder, progress = AngleEmbedder(), RecordingProgress()
+def test_an_embedder_as_database_embeds_its_images(dataset: RevisitedDataset, progress: Any) -> None:
+    embedder = AngleEmbedder()
     require_hand_made(evaluate_retrieval(embedder, embedder, dataset, name="student", progress=progress))
-    assert progress.tasks == [("queries, student", 2), ("database, student", 6)]
+    assert progress.announced == [("queries, student", 2), ("database, student", 6)]
     assert embedder.closed == 0  # by whoever opened it
 
 
@@ -246,13 +230,16 @@ def teachers_index(dataset: RevisitedDataset, teacher: TeacherCheckpoint) -> Tea
 
 
 def test_contestants_give_their_rows_in_order(
-    dataset: RevisitedDataset, teacher: TeacherCheckpoint, student: StudentCheckpoint, teachers_index: TeacherIndex
+    dataset: RevisitedDataset,
+    teacher: TeacherCheckpoint,
+    student: StudentCheckpoint,
+    teachers_index: TeacherIndex,
+    progress: Any,
 ) -> None:
-    progress = RecordingProgress()
     contestants = Contestants(student=student, teacher=teacher)
     rows = evaluate_contestants(contestants, (teachers_index,), dataset, progress=progress)
     assert [row.name for row in rows] == ["teacher → teacher", "student → student", "student → teacher"]
-    assert [task for task, _ in progress.tasks] == [
+    assert [task for task, _ in progress.announced] == [
         "queries, teacher",
         "queries, student",
         "database, student",
@@ -261,14 +248,17 @@ def test_contestants_give_their_rows_in_order(
 
 
 def test_nothing_is_embedded_where_one_of_them_is_of_another_teacher(
-    dataset: RevisitedDataset, teacher: TeacherCheckpoint, student: StudentCheckpoint, teachers_index: TeacherIndex
+    dataset: RevisitedDataset,
+    teacher: TeacherCheckpoint,
+    student: StudentCheckpoint,
+    teachers_index: TeacherIndex,
+    progress: Any,
 ) -> None:
     stranger = replace(student, name="stranger", space=replace(student.space, teacher="another"))
-    progress = RecordingProgress()
     with pytest.raises(SpaceMismatchError, match=r"^student 'stranger' lives in another \("):
         contestants = Contestants(student=stranger, teacher=teacher)
         evaluate_contestants(contestants, (teachers_index,), dataset, progress=progress)
     partial = replace(teachers_index, ids=("jpg/0.jpg",), embeddings=teachers_index.embeddings[:1])
     with pytest.raises(TeacherIndexError, match="lacks 5 of 6 images"):
         evaluate_contestants(Contestants(teacher=teacher), (partial,), dataset, progress=progress)
-    assert progress.tasks == []
+    assert progress.announced == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ from aml_edge.image_loading import (
 )
 from aml_edge.pixels import Box, Pixels
 from aml_edge.preprocessing import Fit, Preprocessing
-from aml_edge.progress import ProgressTask
 from aml_edge.read_ahead import AHEAD_PER_WORKER
 from aml_edge.space import EmbeddingSpace
 
@@ -46,24 +45,6 @@ class RecordingEmbedder(FakeEmbedder):
         """Returns the fake's embeddings."""
         self.calls.append(len(images))
         return super().embed(images)
-
-
-class RecordingProgress:
-    """Remembers what was announced and how far it went."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[str, int]] = []
-        self.done = 0
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        """Yields itself."""
-        self.announced.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        """Counts."""
-        self.done += steps
 
 
 @pytest.fixture
@@ -211,8 +192,8 @@ def test_no_threads_are_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", [1, EMBEDDING_BATCH, EMBEDDING_BATCH + 1, 2 * EMBEDDING_BATCH + 3])
-def test_embeddings_are_those_of_each_image_alone(items: list[ImageItem], count: int) -> None:
-    embedder, progress = RecordingEmbedder(), RecordingProgress()
+def test_embeddings_are_those_of_each_image_alone(items: list[ImageItem], progress: Any, count: int) -> None:
+    embedder = RecordingEmbedder()
     rows = embed_items(embedder, items[:count], progress=progress, description="counting")
     assert rows.shape == (count, 12)
     assert rows.dtype == np.float32

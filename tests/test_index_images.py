@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,6 @@ from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
 from aml_edge.index_images import compare_images, encode_image_hashes, read_image_hashes, require_same_images
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 
 NAMES = ("a.jpg", "sub/größer, 1.jpg", "back\\slash.png", "re\rturn.png", " space .png", "last.png", "z.png")
@@ -54,22 +53,6 @@ def items(folder: Path, names: tuple[str, ...] = NAMES) -> list[ImageItem]:
     return [ImageItem(folder / name) for name in names]
 
 
-class RecordingProgress:
-    """Remembers what was announced and how far it went."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[str, int]] = []
-        self.done = 0
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.announced.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        self.done += steps
-
-
 def test_each_image_has_the_line_that_the_format_says() -> None:
     """By hand, from the documentation of sha256sum: an escaped name's line begins with a backslash."""
     assert encode_image_hashes(["a b", "c\\d", "e\nf", "g\rh"], ["1" * 64, "2" * 64, "3" * 64, "4" * 64]) == (
@@ -94,11 +77,10 @@ def test_hashes_come_back_in_row_order(index: TeacherIndex) -> None:
     assert read_image_hashes(index) == tuple(hashlib.sha256(content(name)).hexdigest() for name in NAMES)
 
 
-def test_an_older_index_says_nothing_of_its_images(folder: Path, index: TeacherIndex) -> None:
+def test_an_older_index_says_nothing_of_its_images(folder: Path, index: TeacherIndex, progress: Any) -> None:
     older = replace(index, images_sha256=None)
     assert read_image_hashes(older) is None
     (folder / "a.jpg").write_bytes(b"other")
-    progress = RecordingProgress()
     require_same_images(older, NAMES, items(folder), progress=progress)
     assert progress.announced == []
 
@@ -143,8 +125,7 @@ def test_a_file_that_contradicts_the_ids_is_refused(index: TeacherIndex, written
     assert str(caught.value) == f"{file} does not have a line for each id, in their order{NEXT_STEP}"
 
 
-def test_the_same_images_in_any_order_are_taken(folder: Path, index: TeacherIndex) -> None:
-    progress = RecordingProgress()
+def test_the_same_images_in_any_order_are_taken(folder: Path, index: TeacherIndex, progress: Any) -> None:
     some = NAMES[4:1:-1]
     require_same_images(index, some, items(folder, some), progress=progress)
     assert (progress.announced, progress.done) == ([("checking images", 3)], 3)
@@ -191,8 +172,9 @@ def test_images_that_cannot_be_read_are_all_listed(folder: Path, index: TeacherI
     assert caught.value.total == 7
 
 
-def test_images_that_the_index_lacks_are_refused_before_any_is_read(folder: Path, index: TeacherIndex) -> None:
-    progress = RecordingProgress()
+def test_images_that_the_index_lacks_are_refused_before_any_is_read(
+    folder: Path, index: TeacherIndex, progress: Any
+) -> None:
     with pytest.raises(TeacherIndexError, match=rf"index {index.path} lacks 1 of 2 images \(new\.png\)"):
         require_same_images(index, ("a.jpg", "new.png"), items(folder, ("a.jpg", "new.png")), progress=progress)
     assert progress.announced == []

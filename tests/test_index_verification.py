@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from aml_edge.index_images import encode_image_hashes
 from aml_edge.index_verification import IndexCheck, require_verified, verify_index
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
 
 SPACE = EmbeddingSpace("toy", "a" * 64, 8)
@@ -38,22 +37,6 @@ AS_BUILT = {
 }
 SAME_IMAGES = {"images": (True, "all 7 files are the same")}
 OLDER = (None, "not known: an older index does not say it")
-
-
-class RecordingProgress:
-    """Remembers what was announced and how far it went."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[str, int]] = []
-        self.done = 0
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.announced.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        self.done += steps
 
 
 @pytest.fixture
@@ -76,10 +59,11 @@ def found(index: Path, images: Path | None = None) -> dict[str, tuple[bool | Non
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4 * 8 * 3, 1 << 24])
-def test_what_was_built_holds(index: Path, images: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+def test_what_was_built_holds(
+    index: Path, images: Path, progress: Any, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
     monkeypatch.setattr(index_verification, "BLOCK_BYTES", block_bytes)
     assert found(index) == AS_BUILT
-    progress = RecordingProgress()
     verification = verify_index(index, images, progress=progress)
     assert (verification.path, verification.images) == (index, images)
     assert {check.name: (check.holds, check.found) for check in verification.checks} == AS_BUILT | SAME_IMAGES

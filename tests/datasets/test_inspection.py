@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,9 @@ from aml_edge.datasets.inspection import (
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
-from aml_edge.progress import ProgressTask
 
 Record = dict[str, Any]
 Write = Callable[[Record], Path]
-
-
-class RecordingProgress:
-    """Remembers totals and steps."""
-
-    def __init__(self) -> None:
-        self.tasks: list[tuple[str, int]] = []
-        self.steps = 0
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.tasks.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        self.steps += steps
 
 
 def described(root: Path, *, decode: bool = False) -> DatasetDescription:
@@ -92,15 +74,19 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
 
 
 def test_data_sets_in_folders_below_are_each_described(
-    tmp_path: Path, write_revisited: Write, revisited_record: Record, write_sfm: Write, sfm_record: Record
+    tmp_path: Path,
+    write_revisited: Write,
+    revisited_record: Record,
+    write_sfm: Write,
+    sfm_record: Record,
+    progress: Any,
 ) -> None:
     write_revisited(revisited_record)
     write_sfm(sfm_record)
-    progress = RecordingProgress()
     descriptions = inspect(tmp_path, progress=progress)
     assert [description.name for description in descriptions] == ["toy-SfM", "toy5"]
-    assert progress.tasks == [("looking at images", 8), ("looking at images", 7)]
-    assert progress.steps == 15
+    assert progress.announced == [("looking at images", 8), ("looking at images", 7)]
+    assert progress.done == 15
 
 
 def test_a_synthetic_set_is_what_was_asked_for_and_sound(tmp_path: Path) -> None:

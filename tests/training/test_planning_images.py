@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from aml_edge.errors import TeacherIndexError
 from aml_edge.index import TeacherIndex, open_index
 from aml_edge.index_building import build_index
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.progress import ProgressTask
+from aml_edge.progress import SayingProgress
 from aml_edge.space import EmbeddingSpace
 from aml_edge.training.plan import TrainingPlan
 from aml_edge.training.planning import plan_training
@@ -53,26 +52,7 @@ def index(data: Path) -> TeacherIndex:
     return open_index(data.parent / "index")
 
 
-class RecordingProgress:
-    """Remembers what was announced and how far it went."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[str, int]] = []
-        self.done = 0
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[ProgressTask]:
-        self.announced.append((description, total))
-        yield self
-
-    def advance(self, steps: int = 1, *, status: str = "") -> None:
-        self.done += steps
-
-    def say(self, line: str) -> None:
-        raise AssertionError(line)
-
-
-def planned(data: Path, index: TeacherIndex, progress: RecordingProgress | None = None) -> TrainingPlan:
+def planned(data: Path, index: TeacherIndex, progress: SayingProgress | None = None) -> TrainingPlan:
     return plan_training(RECIPE, data, index, progress=progress)
 
 
@@ -83,8 +63,7 @@ def change_a_pixel(file: Path) -> None:
     file.write_bytes(content)
 
 
-def test_both_splits_are_checked_at_once(data: Path, index: TeacherIndex) -> None:
-    progress = RecordingProgress()
+def test_both_splits_are_checked_at_once(data: Path, index: TeacherIndex, progress: Any) -> None:
     plan = planned(data, index, progress)
     assert plan.validation is not None
     assert (len(plan.training.items), len(plan.validation.items)) == (6, 3)
@@ -112,7 +91,7 @@ def test_an_index_that_was_built_again_is_taken(data: Path, index: TeacherIndex)
     assert planned(data, again).index == again.path
 
 
-def test_images_that_no_training_reads_may_change(data: Path, index: TeacherIndex) -> None:
+def test_images_that_no_training_reads_may_change(data: Path, index: TeacherIndex, progress: Any) -> None:
     """An index of the training images alone says nothing of those of the validation, which are left out then."""
     images = training_images(data)
     source = image_source(data)
@@ -122,19 +101,17 @@ def test_images_that_no_training_reads_may_change(data: Path, index: TeacherInde
     only = type(source)(source.root, source.kind, tuple(one for one, _ in pairs), tuple(item for _, item in pairs))
     index = build_index(FakeEmbedder(SPACE, Preprocessing(64)), only, data.parent / "training only")
     change_a_pixel(images.validation.items[0].path)
-    progress = RecordingProgress()
     assert planned(data, index, progress).validation is None
     assert progress.announced == [("checking images", 6)]
 
 
-def test_an_older_index_is_taken_as_it_is(data: Path, index: TeacherIndex) -> None:
+def test_an_older_index_is_taken_as_it_is(data: Path, index: TeacherIndex, progress: Any) -> None:
     """It does not say which bytes its images had."""
     record = json.loads((index.path / "index.json").read_text())
     del record["images_sha256"], record["embeddings_sha256"]
     (index.path / "index.json").write_text(json.dumps(record))
     (index.path / "images.sha256").unlink()
     change_a_pixel(training_images(data).training.items[0].path)
-    progress = RecordingProgress()
     plan = planned(data, open_index(index.path), progress)
     assert progress.announced == []
     assert plan.training.teacher is not None
