@@ -1,8 +1,8 @@
 """Fixtures for tests of several folders.
 
-A Progress that remembers; a few landmarks to train and to test with; ML programs written with coremltools' own builder,
-so that tests of Core ML files have an oracle for their bytes; a web server on this machine that misbehaves on request,
-in place of the hosts that publish files.
+A Progress that remembers; a few landmarks to train and to test with; ONNX files whose output has a closed form; ML
+programs written with coremltools' own builder, so that tests of Core ML files have an oracle for their bytes; a web
+server on this machine that misbehaves on request, in place of the hosts that publish files.
 """
 
 from __future__ import annotations
@@ -75,6 +75,41 @@ def few_landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_synthetic(root, spec, workers=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_channel_means() -> Callable[..., None]:
+    """Returns a function that writes an ONNX file which gives channel means plus one, L2-normalised."""
+    from onnx import TensorProto, helper
+
+    def write(path: Path, side: int, *, offset: float = 1.0) -> None:
+        """Writes it.
+
+        Args:
+            path: where; ends in .onnx.
+            side: of the (1, side, side, 3) uint8 pixels that it takes.
+            offset: what is added to the means; NaN or infinity leads to embeddings that are not finite.
+        """
+        nodes = [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+            helper.make_node("Add", ["means", "offset"], ["rows"]),
+            helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "channel means",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, side, side, 3])],
+            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
+            initializer=[
+                helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+                helper.make_tensor("offset", TensorProto.FLOAT, [], [offset]),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        path.write_bytes(model.SerializeToString())
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper
 from PIL import Image
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
@@ -68,7 +67,7 @@ OnnxFile = Callable[..., Artifact]
 
 
 @pytest.fixture
-def onnx_file(manifest: Manifest) -> OnnxFile:
+def onnx_file(manifest: Manifest, write_channel_means: Callable[..., None]) -> OnnxFile:
     """Returns a function that writes a file which gives channel means plus one, L2-normalised, on any manifest."""
 
     def write(path: Path, *, offset: float = 1.0, **changes: Any) -> Artifact:
@@ -80,25 +79,7 @@ def onnx_file(manifest: Manifest) -> OnnxFile:
             changes: of the manifest.
         """
         changed = replace(manifest, **changes)
-        side = changed.preprocessing.image_side_px
-        nodes = [
-            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
-            helper.make_node("Add", ["means", "offset"], ["rows"]),
-            helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "channel means",
-            [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, side, side, 3])],
-            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
-            initializer=[
-                helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
-                helper.make_tensor("offset", TensorProto.FLOAT, [], [offset]),
-            ],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-        path.write_bytes(model.SerializeToString())
+        write_channel_means(path, changed.preprocessing.image_side_px, offset=offset)
         write_manifest(Artifact(path, changed))
         return read_artifact(path)
 

@@ -94,29 +94,10 @@ def toy_student() -> StudentCheckpoint:
 
 
 @pytest.fixture(scope="session")
-def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_file(write_channel_means: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file whose embedding has a closed form: the channel means plus one, L2-normalised."""
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
-        helper.make_node("Add", ["means", "one"], ["rows"]),
-        helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "channel means",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
-        initializer=[
-            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
-            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     path = tmp_path_factory.mktemp("files") / "toy.onnx"
-    path.write_bytes(model.SerializeToString())
+    write_channel_means(path, SIDE)
     manifest = Manifest(
         space=TOY_SPACE,
         preprocessing=Preprocessing(SIDE, Fit.SQUASH),

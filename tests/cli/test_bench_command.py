@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
@@ -70,36 +69,14 @@ def checkpoint() -> StudentCheckpoint:
     return StudentCheckpoint(student, "mine", SPACE, Preprocessing(image_side_px=SIDE), trained=True)
 
 
-def write_onnx(path: Path, side: int) -> None:
-    """Writes a file of (1, side, side, 3) pixels that gives channel means plus one, L2-normalised."""
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
-        helper.make_node("Add", ["means", "one"], ["rows"]),
-        helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "channel means",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, side, side, 3])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
-        initializer=[
-            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
-            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path.write_bytes(model.SerializeToString())
-
-
 @pytest.fixture
-def artifact(checkpoint: StudentCheckpoint) -> Callable[..., Artifact]:
+def artifact(checkpoint: StudentCheckpoint, write_channel_means: Callable[..., None]) -> Callable[..., Artifact]:
     """Returns a function that writes a file which says it was made from the student."""
 
     def write(name: str, **changes: Any) -> Artifact:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_onnx(path, SIDE)
+        write_channel_means(path, SIDE)
         manifest = Manifest(
             space=SPACE,
             preprocessing=Preprocessing(SIDE, Fit.SQUASH),
@@ -118,13 +95,13 @@ def artifact(checkpoint: StudentCheckpoint) -> Callable[..., Artifact]:
 
 
 @pytest.fixture
-def specs(monkeypatch: pytest.MonkeyPatch) -> list[ExportSpec]:
+def specs(write_channel_means: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> list[ExportSpec]:
     """What reached the one exporter that is installed, ONNX's, which writes a small file in place of the student."""
     seen: list[ExportSpec] = []
 
     def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
         seen.append(spec)
-        write_onnx(path, spec.image_side_px)
+        write_channel_means(path, spec.image_side_px)
 
     monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))
     for model_format in (Format.TFLITE, Format.COREML):

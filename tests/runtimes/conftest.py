@@ -42,28 +42,9 @@ def tflite_artifact(tmp_path: Path) -> Artifact:
 
 
 @pytest.fixture
-def onnx_artifact(tmp_path: Path) -> Artifact:
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
-        helper.make_node("Add", ["means", "one"], ["rows"]),
-        helper.make_node("LpNormalization", ["rows"], ["embedding"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "channel means",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])],
-        initializer=[
-            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
-            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
-        ],
-    )
+def onnx_artifact(write_channel_means: Callable[..., None], tmp_path: Path) -> Artifact:
     path = tmp_path / "channel_means.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path.write_bytes(model.SerializeToString())
+    write_channel_means(path, SIDE)
     write_manifest(Artifact(path, manifest(Format.ONNX)))
     return read_artifact(path)
 
