@@ -23,6 +23,7 @@ from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.runtimes import open_artifact
 from aml_edge.space import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SIDE = 64
 DIMENSION = 64
 WHITENED = 48
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "immunohistochemistry")
+FP32_MAXABS = 5e-6
+"""Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
 
 Images = list[npt.NDArray[np.uint8]]
 Rows = npt.NDArray[np.float32]
@@ -126,6 +129,44 @@ def exported(
         return made[key]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def embeddings_of(photographs: Images) -> Callable[..., Rows]:
+    """Returns what a file gives of the photographs, in its format's first runtime or a named one."""
+
+    def embed(artifact: Artifact, runtime: str | None = None) -> Rows:
+        embedder = open_artifact(artifact, runtime, threads=1)
+        rows = embedder.embed(photographs)
+        embedder.close()
+        return rows
+
+    return embed
+
+
+@pytest.fixture(scope="session")
+def check_fp32(exported: Exported, embeddings_of: Callable[..., Rows], student_rows: Rows) -> Callable[..., None]:
+    """Checks that a format's file in single precision equals the student."""
+
+    def check(model_format: Format, runtime: str | None = None) -> None:
+        rows = embeddings_of(exported(model_format, Precision.FP32), runtime)
+        assert np.abs(rows - student_rows).max() < FP32_MAXABS
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def check_whitened_fp16(
+    exported: Exported, embeddings_of: Callable[..., Rows], whitened_rows: npt.NDArray[np.float64]
+) -> Callable[..., None]:
+    """Checks that a format's file in half precision, with the whitening, is near what the student gives with it."""
+
+    def check(model_format: Format, runtime: str | None = None) -> None:
+        rows = embeddings_of(exported(model_format, Precision.FP16, whitened=True), runtime)
+        assert rows.shape == whitened_rows.shape
+        assert (rows * whitened_rows).sum(axis=1).min() > 0.999
+
+    return check
 
 
 @pytest.fixture(scope="session")

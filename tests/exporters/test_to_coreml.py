@@ -41,16 +41,7 @@ pytestmark = pytest.mark.skipif(find_spec("coremltools") is None, reason="the ex
 
 Images = list[npt.NDArray[np.uint8]]
 Exported = Callable[..., Artifact]
-
-FP32_MAXABS = 5e-6
-"""Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
-
-
-def embeddings_of(artifact: Artifact, images: Images) -> npt.NDArray[np.float32]:
-    embedder = open_artifact(artifact, "mil", threads=1)
-    rows = embedder.embed(images)
-    embedder.close()
-    return rows
+EmbeddingsOf = Callable[..., npt.NDArray[np.float32]]
 
 
 def rows_of(student: Student, images: Images) -> npt.NDArray[np.float32]:
@@ -101,19 +92,12 @@ def head_error(program: MilProgram, images: Images) -> float:
     return max(errors)
 
 
-def test_fp32_equals_the_student(
-    exported: Exported, photographs: Images, student_rows: npt.NDArray[np.float32]
-) -> None:
-    rows = embeddings_of(exported(Format.COREML, Precision.FP32), photographs)
-    assert np.abs(rows - student_rows).max() < FP32_MAXABS
+def test_fp32_equals_the_student(check_fp32: Callable[..., None]) -> None:
+    check_fp32(Format.COREML, "mil")
 
 
-def test_fp16_with_whitening_is_near(
-    exported: Exported, photographs: Images, whitened_rows: npt.NDArray[np.float64]
-) -> None:
-    rows = embeddings_of(exported(Format.COREML, Precision.FP16, whitened=True), photographs)
-    assert rows.shape == whitened_rows.shape
-    assert (rows * whitened_rows).sum(axis=1).min() > 0.999
+def test_fp16_with_whitening_is_near(check_whitened_fp16: Callable[..., None]) -> None:
+    check_whitened_fp16(Format.COREML, "mil")
 
 
 @pytest.mark.parametrize("precision", list(Precision))
@@ -232,22 +216,26 @@ def test_absence_of_coremltools_gives_the_pip_command(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["efficientnet_b3", "mobilenet_v2", "vgg16"])
-def test_other_trunks_agree_too(tmp_path: Path, photographs: Images, backbone: str) -> None:
+def test_other_trunks_agree_too(
+    tmp_path: Path, photographs: Images, embeddings_of: EmbeddingsOf, backbone: str
+) -> None:
     student = with_statistics_of(Student(StudentSpec(backbone, 32)), photographs)
     space = EmbeddingSpace("toy", "b" * 64, 32)
     checkpoint = StudentCheckpoint(student, backbone, space, Preprocessing(), trained=True)
     artifact = export_student(checkpoint, ExportSpec(Format.COREML, image_side_px=64), tmp_path)
     assert take_census(artifact.path).transposes == 0
-    assert np.abs(embeddings_of(artifact, photographs) - rows_of(student, photographs)).max() < 2e-5
+    assert np.abs(embeddings_of(artifact, "mil") - rows_of(student, photographs)).max() < 2e-5
 
 
 @pytest.mark.needs_coreml_framework
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML needs a Mac")
 @pytest.mark.parametrize("precision", list(Precision))
-def test_core_ml_agrees_with_the_evaluator(exported: Exported, photographs: Images, precision: Precision) -> None:
+def test_core_ml_agrees_with_the_evaluator(
+    exported: Exported, photographs: Images, embeddings_of: EmbeddingsOf, precision: Precision
+) -> None:
     artifact = exported(Format.COREML, precision, whitened=precision is Precision.FP16)
     embedder = open_artifact(artifact, "coreml")
     rows = embedder.embed(photographs)
     embedder.close()
-    cosines = (rows * embeddings_of(artifact, photographs)).sum(axis=1)
+    cosines = (rows * embeddings_of(artifact, "mil")).sum(axis=1)
     assert cosines.min() > 0.999

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from aml_edge.artifact import Artifact, Format, Precision
 from aml_edge.formats.onnx_file import take_census
-from aml_edge.runtimes import open_artifact
-
-Images = list[npt.NDArray[np.uint8]]
-
-FP32_MAXABS = 5e-6
-"""Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
-FP16_MAXABS = 5e-3
-"""Half precision from the first convolution to the adaptor, head in single."""
 
 
-def embeddings_of(artifact: Artifact, images: Images) -> npt.NDArray[np.float32]:
-    embedder = open_artifact(artifact, threads=1)
-    rows = embedder.embed(images)
-    embedder.close()
-    return rows
+def test_fp32_equals_the_student(check_fp32: Callable[..., None]) -> None:
+    check_fp32(Format.ONNX)
 
 
-def test_fp32_equals_the_student(
-    exported: Callable[..., Artifact], photographs: Images, student_rows: npt.NDArray[np.float32]
-) -> None:
-    rows = embeddings_of(exported(Format.ONNX, Precision.FP32), photographs)
-    assert np.abs(rows - student_rows).max() < FP32_MAXABS
-
-
-def test_fp16_with_whitening_is_near(
-    exported: Callable[..., Artifact], photographs: Images, whitened_rows: npt.NDArray[np.float64]
-) -> None:
-    rows = embeddings_of(exported(Format.ONNX, Precision.FP16, whitened=True), photographs)
-    assert rows.shape == whitened_rows.shape
-    assert (rows * whitened_rows).sum(axis=1).min() > 0.999
+def test_fp16_with_whitening_is_near(check_whitened_fp16: Callable[..., None]) -> None:
+    check_whitened_fp16(Format.ONNX)
 
 
 def test_takes_raw_pixels_and_gives_float32(exported: Callable[..., Artifact]) -> None:

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -19,37 +18,17 @@ from aml_edge.native_output import output_discarded
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.runtimes import open_artifact
 from aml_edge.space import EmbeddingSpace
 
 pytestmark = pytest.mark.skipif(find_spec("litert_torch") is None, reason="the extra 'tflite' is not installed")
 
-Images = list[npt.NDArray[np.uint8]]
 
-FP32_MAXABS = 5e-6
-"""Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
-
-
-def embeddings_of(artifact: Artifact, images: Images) -> npt.NDArray[np.float32]:
-    embedder = open_artifact(artifact, threads=1)
-    rows = embedder.embed(images)
-    embedder.close()
-    return rows
+def test_fp32_equals_the_student(check_fp32: Callable[..., None]) -> None:
+    check_fp32(Format.TFLITE)
 
 
-def test_fp32_equals_the_student(
-    exported: Callable[..., Artifact], photographs: Images, student_rows: npt.NDArray[np.float32]
-) -> None:
-    rows = embeddings_of(exported(Format.TFLITE, Precision.FP32), photographs)
-    assert np.abs(rows - student_rows).max() < FP32_MAXABS
-
-
-def test_fp16_with_whitening_is_near(
-    exported: Callable[..., Artifact], photographs: Images, whitened_rows: npt.NDArray[np.float64]
-) -> None:
-    rows = embeddings_of(exported(Format.TFLITE, Precision.FP16, whitened=True), photographs)
-    assert rows.shape == whitened_rows.shape
-    assert (rows * whitened_rows).sum(axis=1).min() > 0.999
+def test_fp16_with_whitening_is_near(check_whitened_fp16: Callable[..., None]) -> None:
+    check_whitened_fp16(Format.TFLITE)
 
 
 def test_signature_takes_raw_pixels_and_gives_float32(exported: Callable[..., Artifact]) -> None:
