@@ -14,12 +14,8 @@ from aml_edge.errors import UsageError
 from aml_edge.training.losses.csd import csd, listed_similarities
 
 RowsAt = Callable[..., Tensor]
+UnitRows = Callable[[int, int, int], Tensor]
 EXACT = 1e-9
-
-
-def unit_rows(count: int, dimension: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
 
 
 def cosines(*degrees: float) -> list[float]:
@@ -48,7 +44,9 @@ def written_out(
 
 @pytest.mark.parametrize("temperatures", [(1.0, 0.01), (0.1, 0.1), (0.5, 0.05)])
 @pytest.mark.parametrize("in_bank", [True, False])
-def test_equals_the_definition_written_out(temperatures: tuple[float, float], in_bank: bool) -> None:
+def test_equals_the_definition_written_out(
+    unit_rows: UnitRows, temperatures: tuple[float, float], in_bank: bool
+) -> None:
     student, teacher, others = unit_rows(5, 6, 0), unit_rows(5, 6, 1), unit_rows(11, 6, 2)
     bank = torch.cat([others, teacher]) if in_bank else others
     loss = csd(
@@ -63,7 +61,7 @@ def test_equals_the_definition_written_out(temperatures: tuple[float, float], in
     assert loss.item() == pytest.approx(written_out(student, teacher, bank, 4, temperatures), abs=EXACT)
 
 
-def test_without_a_bank_the_neighbours_are_those_of_the_batch() -> None:
+def test_without_a_bank_the_neighbours_are_those_of_the_batch(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(7, 6, 0), unit_rows(7, 6, 1)
     expected = written_out(student, teacher, teacher, 3, (1, 0.01)) / 7
     assert csd(student, teacher, neighbours=3).item() == pytest.approx(expected, abs=EXACT)
@@ -84,14 +82,14 @@ def test_a_bank_that_lacks_the_image_gives_as_many_neighbours(rows_at: RowsAt) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_copy_of_the_image_in_fewer_bits_is_passed_over_too(dtype: torch.dtype) -> None:
+def test_a_copy_of_the_image_in_fewer_bits_is_passed_over_too(unit_rows: UnitRows, dtype: torch.dtype) -> None:
     teacher = unit_rows(5, 2048, 0)
     bank = torch.cat([unit_rows(20, 2048, 1), teacher]).to(dtype).double()
     _, of_teacher = listed_similarities(teacher, teacher, bank, 3)
     assert (of_teacher[:, 1:] < 0.5).all()
 
 
-def test_nothing_is_left_to_learn_where_both_find_the_same_similarities() -> None:
+def test_nothing_is_left_to_learn_where_both_find_the_same_similarities(unit_rows: UnitRows) -> None:
     teacher = unit_rows(6, 4, 0).requires_grad_()
     loss = csd(teacher, teacher.detach(), student_temperature=0.1, teacher_temperature=0.1)
     (gradient,) = torch.autograd.grad(loss, teacher)
@@ -99,7 +97,7 @@ def test_nothing_is_left_to_learn_where_both_find_the_same_similarities() -> Non
     assert gradient.abs().max().item() == pytest.approx(0, abs=1e-12)
 
 
-def test_what_is_orthogonal_to_the_whole_list_costs_nothing() -> None:
+def test_what_is_orthogonal_to_the_whole_list_costs_nothing(unit_rows: UnitRows) -> None:
     """The limit of the tie to the teacher's coordinates: few neighbours leave many directions free."""
     student, teacher, bank = (functional.pad(unit_rows(count, 3, count), (0, 3)) for count in (4, 4, 9))
     teacher = bank[:4]

@@ -8,18 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aml_edge.errors import UsageError
 from aml_edge.training.losses.d3still import d3still
 
 RowsAt = Callable[..., Tensor]
+UnitRows = Callable[[int, int, int], Tensor]
 EXACT = 1e-9
-
-
-def unit_rows(count: int, dimension: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
 
 
 def written_out(student: Tensor, teacher: Tensor, bank: Tensor, neighbours: int, weights: tuple[float, ...]) -> float:
@@ -44,7 +39,7 @@ def written_out(student: Tensor, teacher: Tensor, bank: Tensor, neighbours: int,
 
 @pytest.mark.parametrize("weights", [(50, 2, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
 @pytest.mark.parametrize("in_bank", [True, False])
-def test_equals_the_definition_written_out(weights: tuple[float, ...], in_bank: bool) -> None:
+def test_equals_the_definition_written_out(unit_rows: UnitRows, weights: tuple[float, ...], in_bank: bool) -> None:
     student, teacher, others = unit_rows(5, 6, 0), unit_rows(5, 6, 1), unit_rows(14, 6, 2)
     bank = torch.cat([others, teacher]) if in_bank else others
     loss = d3still(
@@ -59,13 +54,13 @@ def test_equals_the_definition_written_out(weights: tuple[float, ...], in_bank: 
     assert loss.item() == pytest.approx(written_out(student, teacher, bank, 6, weights), abs=EXACT)
 
 
-def test_without_a_bank_the_nine_neighbours_are_those_of_the_batch() -> None:
+def test_without_a_bank_the_nine_neighbours_are_those_of_the_batch(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(12, 6, 0), unit_rows(12, 6, 1)
     expected = written_out(student, teacher, teacher, 9, (50, 2, 1))
     assert d3still(student, teacher).item() == pytest.approx(expected, abs=EXACT)
 
 
-def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings() -> None:
+def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings(unit_rows: UnitRows) -> None:
     student = unit_rows(12, 6, 0).requires_grad_()
     loss = d3still(student, student.detach())
     (gradient,) = torch.autograd.grad(loss, student)
@@ -94,6 +89,6 @@ def test_two_images_leave_the_features_alone(rows_at: RowsAt) -> None:
     assert loss.item() == pytest.approx(50 * math.sqrt(0.5**2 + 1) / 2)
 
 
-def test_a_batch_too_small_for_the_list_is_refused() -> None:
+def test_a_batch_too_small_for_the_list_is_refused(unit_rows: UnitRows) -> None:
     with pytest.raises(UsageError, match="`neighbours` is 9 in a batch of 9; it must be between 1 and one less than"):
         d3still(unit_rows(9, 6, 0), unit_rows(9, 6, 1))

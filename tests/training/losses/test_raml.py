@@ -8,18 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aml_edge.errors import UsageError
 from aml_edge.training.losses.raml import raml
 
 RowsAt = Callable[..., Tensor]
+UnitRows = Callable[[int, int, int], Tensor]
 EXACT = 1e-9
-
-
-def unit_rows(count: int, dimension: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
 
 
 def written_out(student: Tensor, teacher: Tensor, teacher_weight: float, student_weight: float) -> float:
@@ -36,14 +31,14 @@ def written_out(student: Tensor, teacher: Tensor, teacher_weight: float, student
     return total
 
 
-def test_equals_the_definition_written_out() -> None:
+def test_equals_the_definition_written_out(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(7, 5, 0), unit_rows(7, 5, 1)
     expected = written_out(student, teacher, 0.7482, 0.6778)
     assert raml(student, teacher).item() == pytest.approx(expected, abs=EXACT)
     assert raml(student, teacher, reduction="sum").item() == pytest.approx(7 * expected, abs=EXACT)
 
 
-def test_views_of_different_images_are_not_compared() -> None:
+def test_views_of_different_images_are_not_compared(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(6, 5, 0), unit_rows(6, 5, 1)
     images = [written_out(student[rows], teacher[rows], 0.3, 0.5) for rows in (slice(0, 3), slice(3, 6))]
     loss = raml(student, teacher, views=3, teacher_weight=0.3, student_weight=0.5)
@@ -56,7 +51,7 @@ def test_one_view_leaves_the_absolute_term(rows_at: RowsAt) -> None:
     assert raml(rows_at(60), rows_at(0)).item() == pytest.approx((1 - math.cos(math.radians(60))) ** 2)
 
 
-def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings() -> None:
+def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings(unit_rows: UnitRows) -> None:
     student = unit_rows(6, 5, 0).requires_grad_()
     loss = raml(student, student.detach())
     (gradient,) = torch.autograd.grad(loss, student)
@@ -64,7 +59,7 @@ def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings() -> None:
     assert gradient.abs().max().item() == pytest.approx(0, abs=1e-15)
 
 
-def test_the_term_among_students_alone_fixes_no_coordinates() -> None:
+def test_the_term_among_students_alone_fixes_no_coordinates(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(6, 5, 0), unit_rows(6, 5, 1)
     turn, _ = torch.linalg.qr(unit_rows(5, 5, 2))
 
@@ -77,7 +72,7 @@ def test_the_term_among_students_alone_fixes_no_coordinates() -> None:
 
 
 @pytest.mark.parametrize("views", [0, -1, 4, 9])
-def test_a_batch_that_does_not_divide_into_views_is_refused(views: int) -> None:
+def test_a_batch_that_does_not_divide_into_views_is_refused(unit_rows: UnitRows, views: int) -> None:
     with pytest.raises(UsageError) as caught:
         raml(unit_rows(6, 5, 0), unit_rows(6, 5, 1), views=views)
     assert str(caught.value) == (

@@ -8,18 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aml_edge.errors import UsageError
 from aml_edge.training.losses.rank_order import rank_order
 
 RowsAt = Callable[..., Tensor]
+UnitRows = Callable[[int, int, int], Tensor]
 EXACT = 1e-9
-
-
-def unit_rows(count: int, dimension: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
 
 
 def sigmoid(value: float) -> float:
@@ -51,7 +46,9 @@ def written_out(
 
 @pytest.mark.parametrize(("temperature", "sharpness"), [(0.1, 0.2), (0.02, 0.2), (0.1, 0), (0.5, 5)])
 @pytest.mark.parametrize("in_bank", [True, False])
-def test_equals_the_definition_written_out(temperature: float, sharpness: float, in_bank: bool) -> None:
+def test_equals_the_definition_written_out(
+    unit_rows: UnitRows, temperature: float, sharpness: float, in_bank: bool
+) -> None:
     student, teacher, others = unit_rows(5, 6, 0), unit_rows(5, 6, 1), unit_rows(14, 6, 2)
     bank = torch.cat([others, teacher]) if in_bank else others
     loss = rank_order(
@@ -67,7 +64,7 @@ def test_equals_the_definition_written_out(temperature: float, sharpness: float,
     assert loss.item() == pytest.approx(expected, abs=EXACT)
 
 
-def test_without_a_bank_the_whole_batch_is_ranked() -> None:
+def test_without_a_bank_the_whole_batch_is_ranked(unit_rows: UnitRows) -> None:
     student, teacher = unit_rows(7, 6, 0), unit_rows(7, 6, 1)
     expected = written_out(student, teacher, teacher, 6, 0.1, 0.2) / 7
     assert rank_order(student, teacher).item() == pytest.approx(expected, abs=EXACT)

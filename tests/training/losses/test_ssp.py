@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,12 +14,8 @@ from torch.nn import functional
 from aml_edge.errors import UsageError
 from aml_edge.training.losses.ssp import product_centroids, ssp
 
+UnitRows = Callable[[int, int, int], Tensor]
 EXACT = 1e-9
-
-
-def unit_rows(count: int, dimension: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return functional.normalize(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -42,13 +39,13 @@ def written_out(student: Tensor, teacher: Tensor, bank: Tensor, subspaces: int, 
 
 
 @pytest.mark.parametrize(("subspaces", "temperature"), [(1, 0.1), (3, 0.1), (6, 0.1), (3, 0.5)])
-def test_equals_the_definition_written_out(subspaces: int, temperature: float) -> None:
+def test_equals_the_definition_written_out(unit_rows: UnitRows, subspaces: int, temperature: float) -> None:
     student, teacher, bank = unit_rows(5, 12, 0), unit_rows(5, 12, 1), 3 * unit_rows(7, 12, 2)
     loss = ssp(student, teacher, bank=bank, subspaces=subspaces, temperature=temperature)
     assert loss.item() == pytest.approx(written_out(student, teacher, bank, subspaces, temperature), abs=EXACT)
 
 
-def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings() -> None:
+def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings(unit_rows: UnitRows) -> None:
     student = unit_rows(5, 12, 0).requires_grad_()
     loss = ssp(student, student.detach(), bank=unit_rows(7, 12, 2), subspaces=3)
     (gradient,) = torch.autograd.grad(loss, student)
@@ -56,7 +53,7 @@ def test_nothing_is_left_to_learn_on_the_teacher_s_own_embeddings() -> None:
     assert gradient.abs().max().item() == pytest.approx(0, abs=1e-12)
 
 
-def test_the_length_of_a_block_is_free_and_its_axes_are_not() -> None:
+def test_the_length_of_a_block_is_free_and_its_axes_are_not(unit_rows: UnitRows) -> None:
     """Unlike similarities of whole embeddings: longer blocks cost nothing, a turn of everything does."""
     student, teacher, bank = unit_rows(5, 12, 0), unit_rows(5, 12, 1), unit_rows(7, 12, 2)
     expected = ssp(student, teacher, bank=bank, subspaces=3).item()
@@ -66,7 +63,7 @@ def test_the_length_of_a_block_is_free_and_its_axes_are_not() -> None:
     assert abs(ssp(student @ turn, teacher @ turn, bank=bank @ turn, subspaces=3).item() - expected) > 1e-3
 
 
-def test_a_block_of_zeros_has_a_finite_gradient() -> None:
+def test_a_block_of_zeros_has_a_finite_gradient(unit_rows: UnitRows) -> None:
     student = unit_rows(3, 12, 0)
     student[:, :4] = 0
     student.requires_grad_()
@@ -76,7 +73,7 @@ def test_a_block_of_zeros_has_a_finite_gradient() -> None:
     assert gradient.abs().max() < 100
 
 
-def test_one_image_does_and_one_centroid_tells_nothing() -> None:
+def test_one_image_does_and_one_centroid_tells_nothing(unit_rows: UnitRows) -> None:
     assert ssp(unit_rows(1, 8, 0), unit_rows(1, 8, 1), bank=unit_rows(4, 8, 2), subspaces=2).item() > 0
     assert ssp(unit_rows(3, 8, 0), unit_rows(3, 8, 1), bank=unit_rows(1, 8, 2), subspaces=2).item() == 0
 
@@ -94,7 +91,7 @@ def one_k_means(rows: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     return centroids
 
 
-def test_centroids_are_those_of_k_means_in_each_block() -> None:
+def test_centroids_are_those_of_k_means_in_each_block(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(40, 6, 0)
     found = product_centroids(embeddings, generator=seeded(3), centroids=5, subspaces=2, iterations=4, restarts=1)
     generator = seeded(3)
@@ -104,7 +101,7 @@ def test_centroids_are_those_of_k_means_in_each_block() -> None:
         torch.testing.assert_close(found[:, block], one_k_means(rows, first, 4), atol=1e-12, rtol=0)
 
 
-def test_groups_far_apart_are_found() -> None:
+def test_groups_far_apart_are_found(unit_rows: UnitRows) -> None:
     """The groups' places in the two blocks differ, so that their centroids are in another order there."""
     places = torch.tensor([[0.0, 0, 20, 20], [10, 10, 0, 0], [20, 20, 10, 10]], dtype=torch.float64)
     embeddings = torch.cat([place + 0.01 * unit_rows(20, 4, seed) for seed, place in enumerate(places)])
@@ -113,7 +110,7 @@ def test_groups_far_apart_are_found() -> None:
     torch.testing.assert_close(found.sort(dim=0).values, means.sort(dim=0).values, atol=1e-12, rtol=0)
 
 
-def test_one_centroid_is_the_mean_and_as_many_as_rows_are_the_rows() -> None:
+def test_one_centroid_is_the_mean_and_as_many_as_rows_are_the_rows(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(9, 4, 0)
     mean = product_centroids(embeddings, generator=seeded(), centroids=1, subspaces=2)
     torch.testing.assert_close(mean, embeddings.mean(dim=0, keepdim=True))
@@ -125,7 +122,7 @@ def error(embeddings: Tensor, centroids: Tensor) -> float:
     return float(torch.cdist(embeddings, centroids).amin(dim=1).square().sum())
 
 
-def test_more_iterations_and_more_starts_do_not_make_it_worse() -> None:
+def test_more_iterations_and_more_starts_do_not_make_it_worse(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(60, 3, 0)
 
     def made(iterations: int, restarts: int) -> float:
@@ -142,7 +139,7 @@ def test_more_iterations_and_more_starts_do_not_make_it_worse() -> None:
     assert starts[0] > starts[-1]
 
 
-def test_the_same_seed_gives_the_same_centroids_and_another_others() -> None:
+def test_the_same_seed_gives_the_same_centroids_and_another_others(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(60, 8, 0).requires_grad_()
     first, again, other = (
         product_centroids(embeddings, generator=seeded(seed), centroids=6, subspaces=4) for seed in (1, 1, 2)
@@ -152,13 +149,13 @@ def test_the_same_seed_gives_the_same_centroids_and_another_others() -> None:
     assert not first.requires_grad
 
 
-def test_equal_embeddings_leave_centroids_where_they_are() -> None:
+def test_equal_embeddings_leave_centroids_where_they_are(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(1, 4, 0).expand(10, 4)
     found = product_centroids(embeddings, generator=seeded(), centroids=3, subspaces=2)
     torch.testing.assert_close(found, embeddings[:3])
 
 
-def test_half_precision_is_widened() -> None:
+def test_half_precision_is_widened(unit_rows: UnitRows) -> None:
     embeddings = unit_rows(30, 8, 0).half()
     found = product_centroids(embeddings, generator=seeded(), centroids=4, subspaces=2)
     assert torch.equal(found, product_centroids(embeddings.float(), generator=seeded(), centroids=4, subspaces=2))
