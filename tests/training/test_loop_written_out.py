@@ -16,15 +16,29 @@ from torch import Tensor
 from aml_edge.networks.student import Student
 from aml_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from aml_edge.training.loop import StepRecord, Training
-from aml_edge.training.settings import Mode, TrainingSettings
+from aml_edge.training.settings import TrainingSettings
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
 
 DOUBLE_PRECISION = 1e-9
 """Of weights after some steps of Adam in float64: sums are taken in another order."""
 Images = list[npt.NDArray[np.uint8]]
-NewTraining = Callable[..., Training]
-LoopSettings = Callable[..., TrainingSettings]
-StepsOf = Callable[[Training], Iterator[StepRecord]]
+Trained = Callable[..., tuple[Training, list[StepRecord]]]
+
+
+@pytest.fixture
+def trained(
+    new_training: Callable[..., Training],
+    loop_settings: Callable[..., TrainingSettings],
+    steps_of: Callable[[Training], Iterator[StepRecord]],
+    labelled_set: TrainingSet,
+) -> Trained:
+    """Trains to the end, in float64; returns the training and its steps' records."""
+
+    def train(loop: str, images: TrainingSet = labelled_set, **changes: Any) -> tuple[Training, list[StepRecord]]:
+        training = new_training(loop_settings(loop, **changes), double=True, images=images)
+        return training, list(steps_of(training))
+
+    return train
 
 
 class WrittenOut:
@@ -73,15 +87,9 @@ def require_same(training: Training, records: list[StepRecord], by_hand: Written
 
 
 def test_reg_is_what_a_loop_written_out_gives(
-    new_training: NewTraining,
-    loop_settings: LoopSettings,
-    steps_of: StepsOf,
-    new_student: Callable[[], Student],
-    training_set: TrainingSet,
-    pixels: Images,
+    trained: Trained, new_student: Callable[[], Student], training_set: TrainingSet, pixels: Images
 ) -> None:
-    training = new_training(loop_settings("reg"), double=True)
-    records = list(steps_of(training))
+    training, records = trained("reg")
     assert training_set.teacher is not None
     targets = torch.from_numpy(training_set.teacher.rows)
     by_hand = WrittenOut(new_student(), pixels, factor=0.1)
@@ -100,24 +108,16 @@ def test_reg_is_what_a_loop_written_out_gives(
 
 @pytest.mark.parametrize("loop", ["contr", "alone"])
 def test_contr_is_what_a_loop_written_out_gives(
-    new_training: NewTraining,
-    loop_settings: LoopSettings,
-    steps_of: StepsOf,
-    new_student: Callable[[], Student],
-    labelled_set: TrainingSet,
-    pixels: Images,
-    loop: str,
+    trained: Trained, new_student: Callable[[], Student], labelled_set: TrainingSet, pixels: Images, loop: str
 ) -> None:
-    settings = loop_settings(loop, adaptor_rate_factor=0.5, images_at_once=8)
-    training = new_training(settings, double=True)
-    records = list(steps_of(training))
+    training, records = trained(loop, adaptor_rate_factor=0.5, images_at_once=8)
     labels, teacher = labelled_set.labels, labelled_set.teacher
     assert labels is not None and teacher is not None
     targets = torch.from_numpy(teacher.rows).double()
     by_hand = WrittenOut(new_student(), pixels, factor=0.5)
 
     def compared(row: int) -> Tensor:
-        return by_hand.embed(row) if settings.mode is Mode.SYMMETRIC else targets[row]
+        return by_hand.embed(row) if loop == "alone" else targets[row]
 
     def negatives_of(anchor: int, pool: list[int]) -> list[int]:
         with torch.no_grad():
@@ -147,7 +147,7 @@ def test_contr_is_what_a_loop_written_out_gives(
         for batch in (mined[:3], mined[3:6], mined[6:]):
             by_hand.step([loss_of(*one) for one in batch], len(batch), math.exp(-0.5 * (epoch - 1)))
             every = {row for anchor, positive, negatives in batch for row in (anchor, positive, *negatives)}
-            images.append(len(every if settings.mode is Mode.SYMMETRIC else {one[0] for one in batch}))
+            images.append(len(every if loop == "alone" else {one[0] for one in batch}))
     require_same(training, records, by_hand)
     assert [record.anchors for record in records] == [3, 3, 1, 3, 3, 1]
     assert [record.images for record in records] == images
@@ -155,18 +155,12 @@ def test_contr_is_what_a_loop_written_out_gives(
 
 
 def test_rkd_is_what_a_loop_written_out_gives(
-    new_training: NewTraining,
-    loop_settings: LoopSettings,
-    steps_of: StepsOf,
-    new_student: Callable[[], Student],
-    training_set: TrainingSet,
-    pixels: Images,
+    trained: Trained, new_student: Callable[[], Student], training_set: TrainingSet, pixels: Images
 ) -> None:
     """Distances over their mean and cosines of angles, each compared with the teacher's, in batches of five."""
     assert training_set.teacher is not None
     teacher = TeacherEmbeddings(training_set.teacher.rows.astype(np.float64), training_set.teacher.space)
-    training = new_training(loop_settings("rkd"), double=True, images=replace(training_set, teacher=teacher))
-    records = list(steps_of(training))
+    training, records = trained("rkd", replace(training_set, teacher=teacher))
     targets = torch.from_numpy(teacher.rows)
     by_hand = WrittenOut(new_student(), pixels, factor=0.1)
 
