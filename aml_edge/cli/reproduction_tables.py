@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aml_edge.evaluation import RetrievalRow
     from aml_edge.training.findings import Comparison, Finding
     from aml_edge.training.reproduction import ReproducedRow
+    from aml_edge.training.settings import Mode
 
 COLUMNS = ("network", "teacher", "labels", "mining", "asym", "loss")
 TESTED = ("symmetric medium", "hard", "asymmetric medium", "hard")
@@ -73,14 +74,16 @@ def _figure(value: float, interval: Interval | None) -> str:
 
 def _difference(comparison: Comparison) -> str:
     claim = comparison.claim
-    sides = [f"{name} {testing}" for name, testing in (claim.better, claim.worse)]
-    if claim.share != 1:
-        sides[0] = f"{claim.share:g} of the way from untrained to {sides[0]}"
-    said = f"{sides[0]} − {sides[1]}"
+    said = f"{_side(claim.better, claim.share)} − {_side(claim.worse, claim.worse_share)}"
     if comparison.difference is None or comparison.interval is None:
         return f"{said}: not tested"
     low, high = comparison.interval.low, comparison.interval.high
     return f"{said}: {100 * comparison.difference:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _side(tested: tuple[str, Mode], share: float) -> str:
+    said = " ".join(tested)
+    return said if share == 1 else f"{share:g} of the way from untrained to {said}"
 
 
 def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
