@@ -1,17 +1,23 @@
 """What makes a training step on a CPU shorter and changes nothing in it.
 
 Measured on two cores, EfficientNet-B3, 224 px, images of two shapes in batches of five, one change at a time: kernels
-kept, 137 → 120 ms an image; memory kept, 171 → 160 ms; activations out of place, 5 per cent.
+kept, 137 → 120 ms an image; memory kept, 171 → 160 ms; activations out of place, 5 per cent; gradients of means not
+written out, 3 per cent.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from aml_edge.networks.torchvision_guard import import_timm
 
 KERNELS_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 KERNELS = 16384
@@ -37,23 +43,50 @@ def keep_kernels_and_memory() -> None:
 
 
 @contextmanager
-def activations_out_of_place(network: nn.Module) -> Iterator[None]:
-    """Has a network's activations write their result elsewhere, where autograd would copy what they overwrite.
+def without_needless_copies(network: nn.Module) -> Iterator[None]:
+    """Has a network train with fewer passes over its feature maps, and the same values and gradients.
 
-    The gradient of ReLU can be told from its result; those of ReLU6, SiLU and Hardswish need what it was made of.
+    Activations write their result elsewhere where autograd would copy what they overwrite: the gradient of ReLU can be
+    told from its result, those of ReLU6, SiLU and Hardswish need what it was made of. And the gradient of
+    squeeze-and-excitation's mean, which is one number a map, is not written to every place of it.
 
     Args:
         network: in place; as it was at the end.
     """
-    changed = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.ReLU6 | nn.SiLU | nn.Hardswish) and module.inplace
-    ]
-    for module in changed:
-        module.inplace = False
+    squeezing = import_timm().models._efficientnet_blocks.SqueezeExcite
+    overwriting: list[nn.ReLU6 | nn.SiLU | nn.Hardswish] = []
+    squeezes: list[nn.Module] = []
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6 | nn.SiLU | nn.Hardswish) and module.inplace:
+            overwriting.append(module)
+            module.inplace = False
+        elif type(module) is squeezing:
+            squeezes.append(module)
+            module.forward = types.MethodType(_squeezed_and_excited, module)
     try:
         yield
     finally:
-        for module in changed:
-            module.inplace = True
+        for activation in overwriting:
+            activation.inplace = True
+        for module in squeezes:
+            del module.forward  # the class's own comes to light again
+
+
+def _squeezed_and_excited(self: Any, features: Tensor) -> Tensor:
+    squeezed = self.conv_expand(self.act1(self.conv_reduce(_Mean.apply(features))))  # type: ignore[no-untyped-call]
+    excited: Tensor = features * self.gate(squeezed)
+    return excited
+
+
+class _Mean(torch.autograd.Function):
+    """(B, C, H, W) → (B, C, 1, 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.shape = features.shape
+        return features.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        of_each: Tensor = gradient / (ctx.shape[2] * ctx.shape[3])
+        return of_each.expand(ctx.shape)

@@ -27,7 +27,7 @@ from aml_edge.progress import Progress, SilentProgress
 from aml_edge.space import EmbeddingSpace, require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
 from aml_edge.training.batches import LOADING_WORKERS
-from aml_edge.training.cpu_speed import activations_out_of_place, keep_kernels_and_memory
+from aml_edge.training.cpu_speed import keep_kernels_and_memory, without_needless_copies
 from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.interruption import interruption
@@ -127,7 +127,7 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
         try:
             with (
                 folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext(),
-                activations_out_of_place(network),
+                without_needless_copies(network),
             ):
                 return _Run(plan, run, options, record, processes, network).train()
         except ImageError:

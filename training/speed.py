@@ -26,7 +26,7 @@ from aml_edge.networks.student import Student
 from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SilentProgress
-from aml_edge.training.cpu_speed import activations_out_of_place, keep_kernels_and_memory
+from aml_edge.training.cpu_speed import keep_kernels_and_memory, without_needless_copies
 from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.loop import Training
@@ -133,7 +133,7 @@ def measure_training(
         lambda: train(drawn),
         lambda: train(by_shape),
     )
-    with folded_batch_norm(network.backbone.trunk), activations_out_of_place(network):
+    with folded_batch_norm(network.backbone.trunk), without_needless_copies(network):
         seconds = np.array([[_seconds(way) for way in ways] for _ in range(1 + rounds)])[1:]  # (R, 3)
         parts = _step_times(split, training, by_shape, float(np.median(seconds[:, 2])))
     speeds = (tuple(column) for column in (tuples / seconds).T.tolist())

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from aml_edge.networks.backbones import build_backbone
-from aml_edge.training.cpu_speed import KERNELS, KERNELS_VARIABLE, activations_out_of_place
+from aml_edge.training.cpu_speed import KERNELS, KERNELS_VARIABLE, without_needless_copies
 
 KEEP = """
 import os, resource
@@ -31,7 +31,7 @@ print(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], blocks())
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenetv3_small_050", "efficientnet_b0", "resnet18"])
-def test_activations_give_the_same_and_get_the_same_gradients(name: str) -> None:
+def test_values_and_gradients_are_the_same(name: str) -> None:
     trunk = build_backbone(name).trunk.double().eval()
     images = torch.randn(2, 3, 64, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -43,16 +43,20 @@ def test_activations_give_the_same_and_get_the_same_gradients(name: str) -> None
 
     expected = learned()
     before = [getattr(module, "inplace", None) for module in trunk.modules()]
-    with activations_out_of_place(trunk):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(learned(), expected, strict=True))
+    with without_needless_copies(trunk):
+        for ours, theirs in zip(learned(), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12 * theirs.abs().max().item())
         kinds = {type(module) for module in trunk.modules() if getattr(module, "inplace", False)}
         assert kinds <= {nn.ReLU, nn.Hardsigmoid}
+        squeezes = [module for module in trunk.modules() if "forward" in vars(module)]
     assert [getattr(module, "inplace", None) for module in trunk.modules()] == before
+    assert bool(squeezes) is (name in ("mobilenetv3_small_050", "efficientnet_b0"))
+    assert not any("forward" in vars(module) for module in trunk.modules())
 
 
 def test_they_are_in_place_again_after_an_error() -> None:
     network = nn.Sequential(nn.SiLU(inplace=True), nn.SiLU())
-    with pytest.raises(KeyError), activations_out_of_place(network):
+    with pytest.raises(KeyError), without_needless_copies(network):
         raise KeyError
     assert [module.inplace for module in network] == [True, False]
 
