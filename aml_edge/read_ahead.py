@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,13 +11,15 @@ from typing import TypeVar
 AHEAD_PER_WORKER = 2
 """Results that wait or are being made, per thread: this bounds the memory."""
 
+_THREADS = "read-ahead"
+
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
 def read_ahead(function: Callable[[Value], Result], values: Iterable[Value], *, workers: int) -> Iterator[Result]:
     """Yields the function's result for each value, in order; `workers` threads work ahead of whoever takes them."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=_THREADS)
     ahead: deque[Future[Result]] = deque()
     try:
         for value in values:
@@ -26,4 +29,5 @@ def read_ahead(function: Callable[[Value], Result], values: Iterable[Value], *, 
         while ahead:
             yield ahead.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        collected_here = threading.current_thread().name.startswith(_THREADS)  # by the garbage collector, in a worker
+        pool.shutdown(wait=not collected_here, cancel_futures=True)

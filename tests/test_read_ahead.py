@@ -53,3 +53,28 @@ def test_threads_end_with_the_iterator() -> None:
 
 def test_no_values_give_no_results() -> None:
     assert list(read_ahead(str, [], workers=2)) == []
+
+
+def test_who_is_given_up_may_be_collected_by_one_of_its_own_threads() -> None:
+    """The garbage collector runs in any thread; none can wait for itself."""
+    given_up: list[Iterator[int]] = []
+    may_go = threading.Event()
+    problems: list[BaseException] = []
+
+    def close(value: int) -> int:
+        if value == 1:
+            may_go.wait(10)
+            try:
+                given_up.pop().close()  # type: ignore[attr-defined]  # a generator
+            except BaseException as problem:
+                problems.append(problem)
+        return value
+
+    given_up.append(read_ahead(close, range(9), workers=1))
+    assert next(given_up[0]) == 0
+    may_go.set()
+    deadline = time.monotonic() + 10
+    while given_up and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert not given_up and not problems
