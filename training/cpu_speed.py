@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,12 +33,12 @@ _LARGEST_INT = 2**31 - 1
 def keep_kernels_and_memory() -> None:
     """Has this process keep compiled kernels, and memory that was freed, for the next step.
 
-    What is kept is at most what was once in use. To be called before the first convolution; what the environment says
-    of kernels is left as it is, and memory is left to C libraries other than GNU's.
+    To be called before the first convolution; what the environment says of kernels is left as it is, and memory is left
+    to C libraries other than GNU's.
     """
     os.environ.setdefault(KERNELS_VARIABLE, str(KERNELS))
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_MAX, 0)  # a large block that is mapped comes as untouched pages each time
         mallopt(_TRIM_THRESHOLD, _LARGEST_INT)
 

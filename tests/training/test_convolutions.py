@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -100,8 +102,8 @@ def test_the_correlation_is_used_where_it_is_faster() -> None:
     """Where it is used the gradient's function is ours."""
 
     def is_ours(places: int, **changes: int) -> bool:
-        options = {"kernel_size": 5, "padding": 2, "groups": 4, "stride": 1} | changes
-        module = nn.Conv2d(4, 4, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"kernel_size": 5, "padding": 2, "groups": 4, "stride": 1} | changes
+        module = nn.Conv2d(4, 4, **options)
         out = convolution(module, torch.zeros(1, 4, 28, places // 28), module.weight, module.bias)
         return "Depthwise" in type(out.grad_fn).__name__
 
