@@ -1,8 +1,7 @@
 """What makes a training step on a CPU shorter and changes nothing in it.
 
-Measured on two cores, EfficientNet-B3, 224 px, images of two shapes in batches of five, one change at a time: kernels
-kept, 137 → 120 ms an image; memory kept, 171 → 160 ms; activations out of place, 5 per cent; gradients of means not
-written out, 3 per cent.
+Measured on two cores, EfficientNet-B3, 224 px, batches of five: kernels and memory kept, 150 → 119 ms an image where a
+batch has two shapes; fewer copies, 83 → 75 ms where it has one.
 """
 
 from __future__ import annotations
