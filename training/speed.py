@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from aml_edge.datasets.training_images import training_images
+from aml_edge.errors import AmlEdgeError
 from aml_edge.index import open_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student
@@ -206,6 +207,15 @@ def main() -> None:
     parser.add_argument("--tuples", type=int, default=60, help="of a round")
     parser.add_argument("--rounds", type=int, default=5, help="of each way")
     arguments = parser.parse_args()
+    if min(arguments.threads, arguments.tuples, arguments.rounds) < 1:
+        parser.error("--threads, --tuples and --rounds must be at least 1")
+    try:
+        _print_tables(arguments)
+    except AmlEdgeError as problem:
+        parser.exit(problem.exit_code, f"error: {problem}\n")
+
+
+def _print_tables(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     keep_kernels_and_memory()  # the published way's too
     images = training_images(arguments.data)
