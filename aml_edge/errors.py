@@ -10,6 +10,9 @@ AmlEdgeError                       exit code 1
 ├── DownloadError                  a file that could not be fetched, or is not the published one
 ├── CheckpointError                weights that do not fit, or a file that is no checkpoint
 ├── TeacherIndexError              an index that is missing, damaged or incomplete
+├── ForeignIndexError              vectors of another tool that cannot be imported
+├── ArchiveError                   an archive that is damaged, or would write where it may not
+├── EngineError                    a job on a cluster that cannot run, or broke off
 ├── SpaceMismatchError             two sides of a comparison live in different embedding spaces
 ├── ArtifactError                  a model file without a readable manifest
 ├── TrainingError                  a training that cannot go on
@@ -118,6 +121,18 @@ class CheckpointError(AmlEdgeError):
 
 class TeacherIndexError(AmlEdgeError):
     """An index that is missing, damaged or incomplete."""
+
+
+class ForeignIndexError(AmlEdgeError):
+    """Vectors of another tool (an array, a table, a FAISS file, a collection) that cannot be imported."""
+
+
+class ArchiveError(AmlEdgeError):
+    """An archive that is damaged, too large, or would write where it may not."""
+
+
+class EngineError(AmlEdgeError):
+    """A job on a cluster that cannot run there, or broke off."""
 
 
 class SpaceMismatchError(AmlEdgeError):

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aml_edge.bootstrap import Interval, bootstrap_mean
-from aml_edge.checked_rows import CheckedRows
 from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
 from aml_edge.datasets.revisited import RevisitedDataset
 from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.index import TeacherIndex
-from aml_edge.index_whitening import whitened_rows
+from aml_edge.index.checked_rows import CheckedRows
+from aml_edge.index.whitening import whitened_rows
 from aml_edge.networks.whitening import Whitening
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.ranking import RetrievalReport, SettingReport, evaluate_revisited

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.checked_rows import CheckedRows
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.agreement import Vector, evenly_spaced
+from aml_edge.index.checked_rows import CheckedRows
 from aml_edge.search import top_k
 
 CUT_OFFS = (10, 100)

@@ -22,7 +22,7 @@ from aml_edge.errors import SpaceMismatchError
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
-from aml_edge.index_whitening import whitened_index
+from aml_edge.index.whitening import whitened_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec

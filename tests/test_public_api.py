@@ -43,5 +43,15 @@ def test_import_is_light(module: str) -> None:
 
 
 def test_public_packages_import() -> None:
-    for package in ("networks", "runtimes", "formats", "datasets", "exporters", "benchmarks", "training"):
+    for package in (
+        "networks",
+        "runtimes",
+        "formats",
+        "datasets",
+        "index",
+        "downloading",
+        "exporters",
+        "benchmarks",
+        "training",
+    ):
         importlib.import_module(f"aml_edge.{package}")

@@ -16,7 +16,7 @@ from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import DatasetError, SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
-from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening

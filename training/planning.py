@@ -8,7 +8,7 @@ from pathlib import Path
 from aml_edge.datasets.training_images import LabelledImages, training_images
 from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
-from aml_edge.index_images import require_same_images
+from aml_edge.index.images import require_same_images
 from aml_edge.progress import SayingProgress
 from aml_edge.training.objective import leaves_the_space, require_possible
 from aml_edge.training.plan import TrainingPlan

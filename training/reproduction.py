@@ -21,7 +21,7 @@ from aml_edge.datasets.sfm import sfm_files
 from aml_edge.errors import DatasetError, UsageError, unusable_path
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants
 from aml_edge.index import TeacherIndex, open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, load_student, load_teacher
 from aml_edge.progress import SayingProgress, SilentProgress
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder

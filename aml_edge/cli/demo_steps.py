@@ -17,7 +17,7 @@ from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.verification import VerificationOptions, Verifier
 from aml_edge.exporters.verification_images import images_of_dataset
 from aml_edge.index import TeacherIndex, open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, load_student
 from aml_edge.progress import Progress
 from aml_edge.querying import sized, student_queries

@@ -125,7 +125,7 @@ def _contestants(options: ContestantOptions, index: TeacherIndex | None, progres
     """Returns who was named, or the newest run's student where nobody was."""
     from aml_edge.contestants import Contestants
     from aml_edge.formats import read_artifact
-    from aml_edge.index_whitening import resolve_student_whitening
+    from aml_edge.index.whitening import resolve_student_whitening
     from aml_edge.networks.released import resolve_student, resolve_teacher
 
     scales = tuple(dict.fromkeys(scales_of(text) for text in options.scales or ()))
@@ -163,7 +163,7 @@ def _databases(
     indexes: Sequence[TeacherIndex], whitening: str | None, teacher: TeacherCheckpoint | None
 ) -> tuple[TeacherIndex, ...]:
     """Returns the indexes, and after each what it becomes with a whitening where one is given."""
-    from aml_edge.index_whitening import resolve_index_whitening, whitened_index
+    from aml_edge.index.whitening import resolve_index_whitening, whitened_index
 
     if whitening is None:
         return tuple(indexes)

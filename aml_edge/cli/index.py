@@ -71,7 +71,7 @@ def build(
 ) -> None:
     """Embed images with the teacher; the same command goes on where one was interrupted."""
     from aml_edge.datasets.image_source import image_source
-    from aml_edge.index_building import IndexOptions, build_index
+    from aml_edge.index.building import IndexOptions, build_index
     from aml_edge.networks.released import resolve_teacher, resolve_whitening
     from aml_edge.networks.whitening_names import whitening_name
     from aml_edge.querying import sized
@@ -111,7 +111,7 @@ def verify(
     json_target: JsonOption = None,
 ) -> None:
     """Read all of an index, and say whether it still is what was built. Exit codes: 0 it is; 1 something differs."""
-    from aml_edge.index_verification import require_verified, verify_index
+    from aml_edge.index.verification import require_verified, verify_index
 
     console = console_for(json_target)
     verification = verify_index(path, images, progress=ConsoleProgress(console))

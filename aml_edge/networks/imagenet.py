@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aml_edge.downloads import RemoteFile, download
+from aml_edge.downloading.downloads import RemoteFile, download
 from aml_edge.errors import CheckpointError, MissingExtraError, UsageError
 from aml_edge.files import file_sha256
 from aml_edge.networks.backbones import BACKBONES, FeatureMap, backbone_spec, build_backbone, seeded

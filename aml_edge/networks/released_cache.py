@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aml_edge.downloads import RemoteFile, download, require_right
+from aml_edge.downloading.downloads import RemoteFile, download, require_right
 from aml_edge.networks.released_files import ReleasedFile
 from aml_edge.networks.torch_file import TORCH_BEGINNINGS
 from aml_edge.progress import SayingProgress

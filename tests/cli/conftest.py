@@ -22,7 +22,7 @@ from aml_edge.datasets.synthetic.writing import SyntheticReport, write_synthetic
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import read_artifact, write_manifest
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec

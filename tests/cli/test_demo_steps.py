@@ -23,7 +23,7 @@ from aml_edge.errors import SpaceMismatchError, TeacherIndexError
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import read_artifact, write_manifest
 from aml_edge.index import TeacherIndex
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import STUDENT_FILE, StudentCheckpoint, TeacherCheckpoint, load_student
 from aml_edge.networks.released import RUNS, resolve_student
 from aml_edge.networks.teacher import Teacher, TeacherSpec

@@ -17,7 +17,7 @@ from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.revisited import load_revisited
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import Embeddings, FakeEmbedder
-from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student
 from aml_edge.networks.foreign import read_published_whitening

@@ -21,7 +21,7 @@ from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import UsageError
 from aml_edge.index import open_index
-from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import TeacherCheckpoint
 from aml_edge.networks.whitening import Whitening

@@ -12,9 +12,9 @@ import torch
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.synthetic.writing import SyntheticReport
-from aml_edge.downloads import OFFLINE_VARIABLE
+from aml_edge.downloading.downloads import OFFLINE_VARIABLE
 from aml_edge.embedder import FakeEmbedder
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks import released_files
 from aml_edge.networks.released_cache import CACHE_VARIABLE
 from aml_edge.networks.torchvision_guard import import_timm

@@ -16,7 +16,7 @@ from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
-from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
 from aml_edge.preprocessing import Fit, Preprocessing

@@ -21,7 +21,7 @@ from aml_edge.datasets.training_images import training_images
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import TrainingError
 from aml_edge.index import open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import load_student, load_teacher
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 

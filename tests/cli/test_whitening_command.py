@@ -17,7 +17,7 @@ from aml_edge.datasets.sfm import load_sfm
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.image_loading import embed_items
 from aml_edge.index import TeacherIndex, open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student
 from aml_edge.networks.student import Student, StudentSpec

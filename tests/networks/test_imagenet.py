@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
-from aml_edge.downloads import OFFLINE_VARIABLE
+from aml_edge.downloading.downloads import OFFLINE_VARIABLE
 from aml_edge.errors import CheckpointError, DownloadError, MissingExtraError, UsageError
 from aml_edge.networks import imagenet
 from aml_edge.networks.backbones import BACKBONES

@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
-from aml_edge.downloads import OFFLINE_VARIABLE
+from aml_edge.downloading.downloads import OFFLINE_VARIABLE
 from aml_edge.errors import CheckpointError, DownloadError, SpaceMismatchError, UnsafePickleError, UsageError
 from aml_edge.image_loading import embed_items
 from aml_edge.index import open_index
-from aml_edge.index_building import build_index
-from aml_edge.index_whitening import resolve_student_whitening
+from aml_edge.index.building import build_index
+from aml_edge.index.whitening import resolve_student_whitening
 from aml_edge.networks import released_files
 from aml_edge.networks.checkpoints import StudentCheckpoint, weights_sha256
 from aml_edge.networks.released import resolve_student, resolve_teacher, resolve_whitening

@@ -18,7 +18,7 @@ from aml_edge.datasets.image_source import ImageSource, ImageSourceKind, image_s
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex, open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace, untrained_space

@@ -16,7 +16,7 @@ from aml_edge.datasets.training_images import training_images
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import TeacherIndexError
 from aml_edge.index import TeacherIndex, open_index
-from aml_edge.index_building import build_index
+from aml_edge.index.building import build_index
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SayingProgress
 from aml_edge.space import EmbeddingSpace

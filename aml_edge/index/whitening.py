@@ -14,7 +14,7 @@ import torch
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
-from aml_edge.index import TeacherIndex
+from aml_edge.index.teacher_index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.foreign import read_published_whitening
 from aml_edge.networks.released_whitenings import fetched_whitening, is_released_whitening

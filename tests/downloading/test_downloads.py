@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from aml_edge.downloads import OFFLINE_VARIABLE, Patience, RemoteFile, download
+from aml_edge.downloading.downloads import OFFLINE_VARIABLE, Patience, RemoteFile, download
 from aml_edge.errors import DownloadError
 from aml_edge.progress import ProgressTask
 
@@ -354,7 +354,7 @@ def test_an_error_of_the_server_passes(case: Case, fault: Any) -> None:
 
 def test_pauses_grow(case: Case, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("aml_edge.downloads.time.sleep", pauses.append)
+    monkeypatch.setattr("aml_edge.downloading.downloads.time.sleep", pauses.append)
     fault(*[{"status": 500}] * 3)
     case.fetch(SHA256, patience=Patience(attempts=4, timeout_s=5.0, back_off_s=1.0))
     assert pauses == [1.0, 2.0, 4.0]
@@ -444,7 +444,7 @@ def test_too_little_room_is_said_before_anything_is_written(case: Case, monkeypa
     class Usage(NamedTuple):
         free: int
 
-    monkeypatch.setattr("aml_edge.http_transfer.shutil.disk_usage", lambda folder: Usage(100_000))
+    monkeypatch.setattr("aml_edge.downloading.http_transfer.shutil.disk_usage", lambda folder: Usage(100_000))
     assert case.refusal() == (
         f"{case.server.url}{PATH} is 0.3 MB, of which 0.3 MB are missing, but {case.to.parent} has 0.1 MB free; free "
         "some space, or choose a folder on another disk."
@@ -500,7 +500,7 @@ def test_two_at_once_fetch_it_once(case: Case, fault: Any) -> None:
 
 FETCH = """
 import pathlib, sys
-from aml_edge.downloads import RemoteFile, download
+from aml_edge.downloading.downloads import RemoteFile, download
 download(RemoteFile((sys.argv[1],), sys.argv[2]), pathlib.Path(sys.argv[3]))
 """
 

@@ -22,13 +22,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from aml_edge import index_building
 from aml_edge.datasets.image_source import ImageSource, image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
-from aml_edge.index import open_index
-from aml_edge.index_building import IndexOptions, build_index
-from aml_edge.index_shards import sole_builder
+from aml_edge.index import building, open_index
+from aml_edge.index.building import IndexOptions, build_index
+from aml_edge.index.shards import sole_builder
 from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Pixels, load_pixels
 from aml_edge.preprocessing import Preprocessing
@@ -38,7 +37,7 @@ from aml_edge.space import EmbeddingSpace
 SPACE = EmbeddingSpace("teacher", "a" * 64, 8)
 PREPROCESSING = Preprocessing(image_side_px=16)
 SMALL = IndexOptions(shard_images=4)
-KILLED_BUILDS = Path(__file__).with_name("index_building_killed.py")
+KILLED_BUILDS = Path(__file__).with_name("building_killed.py")
 
 
 class CountingEmbedder(FakeEmbedder):
@@ -120,7 +119,7 @@ def test_size_of_shards_changes_nothing(source: ImageSource, tmp_path: Path, mon
     embedder = FakeEmbedder(SPACE, PREPROCESSING)
     build_index(embedder, source, tmp_path / "whole")
     for size, at_once in ((1, 1), (4, 3), (11, 4), (12, 64)):
-        monkeypatch.setattr(index_building, "IMAGES_AT_ONCE", at_once)
+        monkeypatch.setattr(building, "IMAGES_AT_ONCE", at_once)
         build_index(embedder, source, tmp_path / f"by-{size}", IndexOptions(shard_images=size))
         assert contents(tmp_path / f"by-{size}") == contents(tmp_path / "whole")
 
@@ -197,7 +196,7 @@ TOY = (
     "import sys\n"
     "from pathlib import Path\n"
     "from aml_edge.datasets.image_source import image_source\n"
-    "from aml_edge.index_building import IndexOptions, build_index\n"
+    "from aml_edge.index.building import IndexOptions, build_index\n"
     "from aml_edge.networks.student import Student, StudentSpec\n"
     "from aml_edge.preprocessing import Preprocessing\n"
     "from aml_edge.runtimes.torch_runtime import TorchEmbedder\n"

@@ -1,4 +1,4 @@
-"""Run by test_index_building.py in a process of its own: builds the same index, killed at one place after another.
+"""Run by test_building.py in a process of its own: builds the same index, killed at one place after another.
 
 The process forks a child for every build, so that imports are paid once. A child sends itself SIGKILL at the n-th
 thing that it does to the file system below its output, as Python's audit events tell it.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import FakeEmbedder
-from aml_edge.index_building import IndexOptions, build_index
+from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aml_edge.index import EMBEDDINGS_FILE
-from aml_edge.index_images import IMAGES_FILE, encode_image_hashes
-from aml_edge.index_record import DTYPE
-from aml_edge.index_shards import Shard
+from aml_edge.index.images import IMAGES_FILE, encode_image_hashes
+from aml_edge.index.record import DTYPE
+from aml_edge.index.shards import Shard
+from aml_edge.index.teacher_index import EMBEDDINGS_FILE
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from aml_edge import index_verification
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import TeacherIndexError, UsageError
-from aml_edge.index_building import IndexOptions, build_index
-from aml_edge.index_images import encode_image_hashes
-from aml_edge.index_verification import IndexCheck, require_verified, verify_index
+from aml_edge.index import verification as index_verification
+from aml_edge.index.building import IndexOptions, build_index
+from aml_edge.index.images import encode_image_hashes
+from aml_edge.index.verification import IndexCheck, require_verified, verify_index
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace

@@ -9,8 +9,14 @@ from urllib.request import Request
 import pytest
 
 from aml_edge import __version__
+from aml_edge.downloading.http_opening import (
+    AbsentError,
+    BrokenConnectionError,
+    RangeRefusedError,
+    SafeRedirects,
+    open_url,
+)
 from aml_edge.errors import DownloadError
-from aml_edge.http_opening import AbsentError, BrokenConnectionError, RangeRefusedError, SafeRedirects, open_url
 
 
 def test_an_answer_is_opened_with_who_asks(faulty_server: Any) -> None:

@@ -1,6 +1,6 @@
 """`build_index`: a teacher embeds a folder of images, in shards, and a build that was killed goes on to the same bytes.
 
-Shards lie in `OUT.partial` (`aml_edge.index_shards`); the finished index appears as `OUT` by one rename. Images reach
+Shards lie in `OUT.partial` (`aml_edge.index.shards`); the finished index appears as `OUT` by one rename. Images reach
 the embedder in groups whose bounds depend on their place alone, so it makes no difference where a build was
 interrupted. That its bytes are then the same needs an embedder that gives the same rows for the same groups: PyTorch
 does on one machine, for one number of threads. The plan therefore records what embeds and what decodes, and a build
@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from aml_edge.checked_rows import unsound_rows
 from aml_edge.datasets.image_source import ImageSource
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
 from aml_edge.image_loading import LoadedImage, UnreadableImage, load_each
-from aml_edge.index import IDS_FILE, WHITENING_FILE, TeacherIndex, encode_ids, open_index
-from aml_edge.index_record import RECORD_FILE, IndexRecord
-from aml_edge.index_shards import (
+from aml_edge.index.checked_rows import unsound_rows
+from aml_edge.index.record import RECORD_FILE, IndexRecord
+from aml_edge.index.shards import (
     BuildPlan,
     Shard,
     ShardSummary,
@@ -41,7 +40,8 @@ from aml_edge.index_shards import (
     summarise_shard,
     write_shard,
 )
-from aml_edge.index_writing import write_rows
+from aml_edge.index.teacher_index import IDS_FILE, WHITENING_FILE, TeacherIndex, encode_ids, open_index
+from aml_edge.index.writing import write_rows
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.pixels import Pixels

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from aml_edge.checked_rows import unsound_rows
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.image_loading import ImageItem
-from aml_edge.index import EMBEDDINGS_FILE, TeacherIndex, open_index
-from aml_edge.index_images import compare_images, listed, read_image_hashes
-from aml_edge.index_record import DTYPE, RECORD_FILE, IndexRecord
+from aml_edge.index.checked_rows import unsound_rows
+from aml_edge.index.images import compare_images, listed, read_image_hashes
+from aml_edge.index.record import DTYPE, RECORD_FILE, IndexRecord
+from aml_edge.index.teacher_index import EMBEDDINGS_FILE, TeacherIndex, open_index
 from aml_edge.progress import Progress, SilentProgress
 
 BLOCK_BYTES = 1 << 24

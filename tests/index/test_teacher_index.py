@@ -15,7 +15,7 @@ import torch
 
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex, encode_ids, open_index
-from aml_edge.index_record import IndexRecord
+from aml_edge.index.record import IndexRecord
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import encode_whitening
 from aml_edge.preprocessing import Fit, Preprocessing

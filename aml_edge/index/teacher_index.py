@@ -2,7 +2,7 @@
 
 A folder of `index.json` (the record), `embeddings.npy` (N, D), `ids.txt` (one id a line, in row order),
 `images.sha256` (which bytes each image had) and, where the space has a whitening, `whitening.safetensors` (m and P).
-Embeddings stay on disk and are memory-mapped. `aml_edge.index_building` makes one; nothing changes one.
+Embeddings stay on disk and are memory-mapped. `aml_edge.index.building` makes one; nothing changes one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.checked_rows import CheckedRows
 from aml_edge.errors import TeacherIndexError, UsageError, unusable_path
-from aml_edge.index_record import DTYPE, RECORD_FILE, IndexRecord, damaged
+from aml_edge.index.checked_rows import CheckedRows
+from aml_edge.index.record import DTYPE, RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
 from aml_edge.preprocessing import Preprocessing
@@ -47,7 +47,7 @@ class TeacherIndex:
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
         skipped: ids that were left out because their images could not be read.
         scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
-        images_sha256: of the file that says which bytes each image had (`aml_edge.index_images`); None where an older
+        images_sha256: of the file that says which bytes each image had (`aml_edge.index.images`); None where an older
             index has none.
     """
 

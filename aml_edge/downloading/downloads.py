@@ -10,13 +10,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from aml_edge.download_records import DownloadRecord, read_record, record_of, record_path, write_record
+from aml_edge.downloading.http_opening import AbsentError, BrokenConnectionError
+from aml_edge.downloading.http_transfer import Transfer, TransferLimits, megabytes, transfer
+from aml_edge.downloading.partial_files import forget_part, part_bytes, part_of
+from aml_edge.downloading.records import DownloadRecord, read_record, record_of, record_path, write_record
 from aml_edge.errors import DownloadError
 from aml_edge.file_lock import locked
 from aml_edge.files import file_sha256
-from aml_edge.http_opening import AbsentError, BrokenConnectionError
-from aml_edge.http_transfer import Transfer, TransferLimits, megabytes, transfer
-from aml_edge.partial_files import forget_part, part_bytes, part_of
 from aml_edge.progress import SayingProgress, SilentProgress
 
 OFFLINE_VARIABLE = "AML_EDGE_OFFLINE"

@@ -16,7 +16,7 @@ import pytest
 from aml_edge.errors import ImageBatchError, TeacherIndexError
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
-from aml_edge.index_images import compare_images, encode_image_hashes, read_image_hashes, require_same_images
+from aml_edge.index.images import compare_images, encode_image_hashes, read_image_hashes, require_same_images
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 

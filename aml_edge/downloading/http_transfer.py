@@ -12,9 +12,9 @@ from http.client import HTTPException, HTTPResponse
 from io import FileIO
 from pathlib import Path
 
+from aml_edge.downloading.http_opening import BrokenConnectionError, RangeRefusedError, open_url, words_of
+from aml_edge.downloading.partial_files import PartState, begin_part, forget_part, part_bytes, state_of
 from aml_edge.errors import DownloadError
-from aml_edge.http_opening import BrokenConnectionError, RangeRefusedError, open_url, words_of
-from aml_edge.partial_files import PartState, begin_part, forget_part, part_bytes, state_of
 from aml_edge.progress import SayingProgress
 
 BLOCK_BYTES = 1 << 16

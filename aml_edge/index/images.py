@@ -14,8 +14,8 @@ from pathlib import Path
 from aml_edge.errors import ImageBatchError, TeacherIndexError
 from aml_edge.files import file_sha256
 from aml_edge.image_loading import ImageItem
-from aml_edge.index import TeacherIndex
-from aml_edge.index_record import RECORD_FILE, damaged
+from aml_edge.index.record import RECORD_FILE, damaged
+from aml_edge.index.teacher_index import TeacherIndex
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.read_ahead import read_ahead
 

@@ -10,10 +10,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from aml_edge import index_whitening
 from aml_edge.errors import CheckpointError, SpaceMismatchError, TeacherIndexError, UsageError
-from aml_edge.index import TeacherIndex
-from aml_edge.index_whitening import (
+from aml_edge.index import TeacherIndex, whitening
+from aml_edge.index.whitening import (
     resolve_index_whitening,
     resolve_student_whitening,
     whitened_index,
@@ -64,7 +63,7 @@ def by_hand(rows: npt.NDArray[np.float32], whitening: Whitening) -> npt.NDArray[
 
 @pytest.mark.parametrize("block", [1, 2, 5, 8192])
 def test_rows_are_whitened_whatever_the_block(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(index_whitening, "BLOCK_ROWS", block)
+    monkeypatch.setattr(whitening, "BLOCK_ROWS", block)
     whitened = whitened_rows(index.embeddings, layer(1))
     assert whitened.dtype == np.float32
     np.testing.assert_allclose(whitened, by_hand(index.embeddings, layer(1)), atol=2e-6)  # L2 adds 1e-6 to the norm
@@ -82,7 +81,7 @@ def test_an_index_becomes_what_it_would_have_been(index: TeacherIndex, space: Em
 
 def test_an_embedding_that_cannot_be_one_is_not_whitened(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whitening gives every row unit length, so nobody would see it afterwards."""
-    monkeypatch.setattr(index_whitening, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(whitening, "BLOCK_ROWS", 2)
     rows = np.array(index.embeddings)
     rows[3] *= 1.5
     with pytest.raises(TeacherIndexError, match=r"the index ix holds an embedding of length 1\.5, not 1, for 3\.jpg; "):

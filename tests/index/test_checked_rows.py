@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from aml_edge import search
-from aml_edge.checked_rows import CheckedRows, unsound_rows
 from aml_edge.errors import TeacherIndexError
+from aml_edge.index.checked_rows import CheckedRows, unsound_rows
 from aml_edge.search import top_k
 
 COUNT, DIMENSION = 9, 5
