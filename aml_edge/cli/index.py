@@ -127,7 +127,7 @@ def report_of(index: TeacherIndex) -> IndexReport:
     """Returns what there is to say of an opened index; reads 512 of its rows at most."""
     from aml_edge.exporters.agreement import evenly_spaced, median_pair_distance
 
-    sample = index.embeddings[evenly_spaced(len(index.ids), 512)]
+    sample = index.embeddings[evenly_spaced(len(index.ids), 512)].astype("float32", copy=False)
     return IndexReport(
         path=index.path,
         space=index.space,

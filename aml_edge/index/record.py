@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from aml_edge.errors import TeacherIndexError
 from aml_edge.preprocessing import Preprocessing
@@ -15,8 +16,9 @@ from aml_edge.space import EmbeddingSpace
 
 INDEX_VERSION = 1
 RECORD_FILE = "index.json"
-DTYPE = "float32"
-"""Of every index so far; written down, so that another one can follow."""
+IndexDtype = Literal["float32", "float16"]
+"""Of the embeddings on disk; whoever reads them computes in float32."""
+_DTYPES = get_args(IndexDtype)
 _LATER_HASHES = ("embeddings_sha256", "images_sha256")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -30,6 +32,7 @@ class IndexRecord:
         count: N.
         ids_sha256, embeddings_sha256, images_sha256: of the bytes of `ids.txt`, `embeddings.npy` and `images.sha256`;
             an older record lacks the last two, and nothing is known of its images.
+        dtype: of the embeddings on disk.
     """
 
     space: EmbeddingSpace
@@ -40,6 +43,7 @@ class IndexRecord:
     scales: Scales = SINGLE_SCALE
     embeddings_sha256: str | None = None
     images_sha256: str | None = None
+    dtype: IndexDtype = "float32"
 
     def dumps(self) -> str:
         """Returns the record as JSON text."""
@@ -48,7 +52,7 @@ class IndexRecord:
             "space": self.space.to_json() | {"fingerprint": self.space.fingerprint},
             "count": self.count,
             "dimension": self.space.dimension,
-            "dtype": DTYPE,
+            "dtype": self.dtype,
             "ids_sha256": self.ids_sha256,
             "preprocessing": self.preprocessing.to_json(),
             "skipped": list(self.skipped),
@@ -73,14 +77,16 @@ class IndexRecord:
         count, skipped = record["count"], record["skipped"]
         if type(count) is not int or count < 1 or record["dimension"] != space.dimension:
             raise ValueError("its count or dimension is not that of an index")
-        if record["dtype"] != DTYPE:
-            raise ValueError(f"its dtype is {record['dtype']!r}, this aml-edge reads {DTYPE}")
+        dtype = record["dtype"]
+        if dtype not in _DTYPES:
+            raise ValueError(f"its dtype is {dtype!r}, this aml-edge reads {' and '.join(_DTYPES)}")
         if not isinstance(skipped, list) or not all(isinstance(one, str) for one in skipped):
             raise TypeError("what it skipped is not a list of names")
         preprocessing = Preprocessing.from_json(record["preprocessing"])
         scales = scales_from_json(record.get("scales", list(SINGLE_SCALE)))
         hashes = {name: _optional_sha256(record, name) for name in _LATER_HASHES}
-        return cls(space, preprocessing, count, str(record["ids_sha256"]), tuple(skipped), scales, **hashes)
+        ids_sha256 = str(record["ids_sha256"])
+        return cls(space, preprocessing, count, ids_sha256, tuple(skipped), scales, **hashes, dtype=dtype)
 
 
 def damaged(file: Path, what: str) -> TeacherIndexError:

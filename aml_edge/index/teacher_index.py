@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from aml_edge.errors import TeacherIndexError, UsageError, unusable_path
 from aml_edge.index.checked_rows import CheckedRows
-from aml_edge.index.record import DTYPE, RECORD_FILE, IndexRecord, damaged
+from aml_edge.index.record import RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
 from aml_edge.preprocessing import Preprocessing
@@ -43,7 +43,7 @@ class TeacherIndex:
         space: the space its embeddings live in, whitening included.
         preprocessing: what the teacher's images went through.
         ids: (N,) names of the images, each once; paths relative to the images' folder where they come from one.
-        embeddings: (N, D) float32, rows L2-normalised, memory-mapped.
+        embeddings: (N, D) float32 or float16, rows L2-normalised, memory-mapped; `checked_embeddings` gives float32.
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
         skipped: ids that were left out because their images could not be read.
         scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
@@ -55,7 +55,7 @@ class TeacherIndex:
     space: EmbeddingSpace
     preprocessing: Preprocessing
     ids: tuple[str, ...]
-    embeddings: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.floating]
     whitening: Whitening | None
     skipped: tuple[str, ...] = ()
     scales: Scales = SINGLE_SCALE
@@ -75,7 +75,7 @@ class TeacherIndex:
 
     @property
     def checked_embeddings(self) -> CheckedRows:
-        """The embeddings, of which none is read that is not finite or not of unit length."""
+        """The embeddings as float32, of which none is read that is not finite or not of unit length."""
         return CheckedRows(self.path, self.ids, self.embeddings)
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -177,19 +177,19 @@ def _read_ids(file: Path, record: IndexRecord) -> tuple[str, ...]:
     return ids
 
 
-def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.float32]:
-    expected = (record.count, record.space.dimension)
+def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.floating]:
+    expected, of_record = (record.count, record.space.dimension), np.dtype(record.dtype)
     try:
         with file.open("rb") as stream:
             shape, fortran_order, dtype = _read_npy_header(stream)
             start, size = stream.tell(), os.fstat(stream.fileno()).st_size
     except (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, RecursionError) as problem:
         raise damaged(file, f"cannot be read: {problem}") from None
-    if shape != expected or fortran_order or dtype != np.dtype(DTYPE):
-        raise damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {DTYPE}, row by row")
-    if size != start + 4 * record.count * record.space.dimension:
-        raise damaged(file, f"has {size} bytes, which {expected} {DTYPE} do not have")
-    return np.memmap(file, np.dtype(DTYPE), "r", start, expected)
+    if shape != expected or fortran_order or dtype != of_record:
+        raise damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {record.dtype}, row by row")
+    if size != start + of_record.itemsize * record.count * record.space.dimension:
+        raise damaged(file, f"has {size} bytes, which {expected} {record.dtype} do not have")
+    return np.memmap(file, of_record, "r", start, expected)
 
 
 def _read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

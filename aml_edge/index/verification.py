@@ -16,7 +16,7 @@ from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.index.checked_rows import unsound_rows
 from aml_edge.index.images import compare_images, listed, read_image_hashes
-from aml_edge.index.record import DTYPE, RECORD_FILE, IndexRecord
+from aml_edge.index.record import RECORD_FILE, IndexRecord
 from aml_edge.index.teacher_index import EMBEDDINGS_FILE, TeacherIndex, open_index
 from aml_edge.progress import Progress, SilentProgress
 
@@ -93,15 +93,16 @@ def require_verified(verification: IndexVerification) -> None:
 
 def _embedding_checks(index: TeacherIndex, progress: Progress) -> tuple[IndexCheck, IndexCheck]:
     record = IndexRecord.loads((index.path / RECORD_FILE).read_text(encoding="utf-8"))
-    count, dimension = index.embeddings.shape
-    at_once = max(1, BLOCK_BYTES // (4 * dimension))
+    (count, dimension), dtype = index.embeddings.shape, np.dtype(record.dtype)
+    row_bytes = dtype.itemsize * dimension
+    at_once = max(1, BLOCK_BYTES // row_bytes)
     digest, unsound = hashlib.sha256(), np.empty(0, np.intp)
     with (index.path / EMBEDDINGS_FILE).open("rb") as stream, progress.task("checking embeddings", count) as task:
-        digest.update(stream.read(os.fstat(stream.fileno()).st_size - 4 * count * dimension))
+        digest.update(stream.read(os.fstat(stream.fileno()).st_size - row_bytes * count))
         for first in range(0, count, at_once):
-            content = stream.read(4 * dimension * min(at_once, count - first))
+            content = stream.read(row_bytes * min(at_once, count - first))
             digest.update(content)
-            rows = np.frombuffer(content, DTYPE).reshape(-1, dimension)
+            rows = np.frombuffer(content, dtype).reshape(-1, dimension).astype(np.float32, copy=False)
             unsound = np.append(unsound, unsound_rows(rows) + first)
             task.advance(len(rows))
     sha256 = record.embeddings_sha256

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from aml_edge.index.images import IMAGES_FILE, encode_image_hashes
-from aml_edge.index.record import DTYPE
+from aml_edge.index.record import IndexDtype
 from aml_edge.index.shards import Shard
 from aml_edge.index.teacher_index import EMBEDDINGS_FILE
 
@@ -25,7 +25,9 @@ class WrittenRows:
     images_sha256: str
 
 
-def write_rows(folder: Path, ids: Sequence[str], dimension: int, shards: Iterable[Shard]) -> WrittenRows:
+def write_rows(
+    folder: Path, ids: Sequence[str], dimension: int, shards: Iterable[Shard], *, dtype: IndexDtype = "float32"
+) -> WrittenRows:
     """Returns what was written into a folder: the embedding and the SHA-256 of each image.
 
     Args:
@@ -33,17 +35,19 @@ def write_rows(folder: Path, ids: Sequence[str], dimension: int, shards: Iterabl
         ids: N, of the images that have an embedding.
         dimension: of an embedding.
         shards: of these images, in order; one is held at a time.
+        dtype: in which the embeddings are written.
     """
     header, digest = io.BytesIO(), hashlib.sha256()
-    shape = {"descr": np.dtype(DTYPE).str, "fortran_order": False, "shape": (len(ids), dimension)}
+    shape = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(ids), dimension)}
     np.lib.format.write_array_header_1_0(header, shape)
     hashes: list[str] = []
     with (folder / EMBEDDINGS_FILE).open("wb") as stream:
         stream.write(header.getbuffer())
         digest.update(header.getbuffer())
         for shard in shards:
-            stream.write(shard.rows.data)
-            digest.update(shard.rows.data)
+            rows = np.ascontiguousarray(shard.rows, dtype)
+            stream.write(rows.data)
+            digest.update(rows.data)
             hashes += shard.hashes
         stream.flush()
         os.fsync(stream.fileno())

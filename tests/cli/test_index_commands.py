@@ -109,6 +109,23 @@ def test_info_says_what_is_in_it_at_any_width(
     ]
 
 
+def test_info_says_that_an_index_is_of_half_precision(command_line: CommandLine, tmp_path: Path) -> None:
+    images = broken_folder(tmp_path)
+    (images / "bad.jpg").unlink()
+    (images / "empty.jpg").unlink()
+    embedder = FakeEmbedder(EmbeddingSpace("toy", "a" * 64, 8), Preprocessing(32))
+    index = build_index(embedder, image_source(images), tmp_path / "ix")
+    whole = json.loads(command_line("index", "info", index.path, "--json", "-").out)
+    np.save(index.path / "embeddings.npy", index.embeddings.astype(np.float16))
+    record = (index.path / "index.json").read_text()
+    (index.path / "index.json").write_text(record.replace("float32", "float16"))
+    ended = command_line("index", "info", index.path, "--json", "-")
+    assert "3 × 8 float16, " in ended.err
+    half = json.loads(ended.out)
+    assert (whole["dtype"], half["dtype"]) == ("float32", "float16")
+    assert half["median_pair_distance"] == pytest.approx(whole["median_pair_distance"], abs=2**-10)
+
+
 def test_an_index_of_one_image_has_no_pair(command_line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")

@@ -28,18 +28,18 @@ SPACE = EmbeddingSpace("teacher", "a" * 64, 4)
 NEXT_STEP = "copy the index again, or build it again: `aml-edge index build`."
 
 
-def write(folder: Path, space: EmbeddingSpace = SPACE, skipped: tuple[str, ...] = ()) -> Path:
+def write(folder: Path, space: EmbeddingSpace = SPACE, skipped: tuple[str, ...] = (), dtype: str = "float32") -> Path:
     """Writes an index by hand, from what DESIGN says of it."""
     ids = "".join(f"{one}\n" for one in IDS).encode()
     folder.mkdir()
     (folder / "ids.txt").write_bytes(ids)
-    np.save(folder / "embeddings.npy", ROWS)
+    np.save(folder / "embeddings.npy", ROWS.astype(dtype))
     record = {
         "version": 1,
         "space": {**space.to_json(), "fingerprint": space.fingerprint},
         "count": 3,
         "dimension": 4,
-        "dtype": "float32",
+        "dtype": dtype,
         "ids_sha256": hashlib.sha256(ids).hexdigest(),
         "preprocessing": PREPROCESSING.to_json(),
         "skipped": list(skipped),
@@ -73,6 +73,15 @@ def test_opens_what_the_design_describes(folder: Path) -> None:
     assert isinstance(index.embeddings, np.memmap)
     assert (index.whitening, index.skipped) == (None, ())
     assert index.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_half_precision_stays_half_on_disk_and_is_read_as_float32(tmp_path: Path) -> None:
+    index = open_index(write(tmp_path / "half", dtype="float16"))
+    assert index.embeddings.dtype == np.float16
+    assert index.embeddings.nbytes == ROWS.nbytes // 2
+    read = index.checked_embeddings[:]
+    assert read.dtype == np.float32
+    assert read.tolist() == ROWS.astype(np.float16).tolist()
 
 
 def test_remembers_what_was_skipped(tmp_path: Path) -> None:
@@ -198,7 +207,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "count of text": (lambda folder: edited(folder, count="3"), "its count or dimension is not that of an index"),
     "another dtype": (
         lambda folder: edited(folder, dtype="float64"),
-        "its dtype is 'float64', this aml-edge reads float32",
+        "its dtype is 'float64', this aml-edge reads float32 and float16",
+    ),
+    "dtype of a list": (lambda folder: edited(folder, dtype=["float32"]), "its dtype is ['float32'], this aml-edge"),
+    "half of a whole": (
+        lambda folder: edited(folder, dtype="float16"),
+        "embeddings.npy holds (3, 4) float32, but index.json says (3, 4) float16",
     ),
     "hash of nothing": (lambda folder: edited(folder, images_sha256=""), "its images_sha256 is no SHA-256"),
     "hash of a number": (lambda folder: edited(folder, embeddings_sha256=7), "its embeddings_sha256 is no SHA-256"),
@@ -310,6 +324,12 @@ def test_hashes_of_embeddings_and_images_come_back_and_an_older_record_has_none(
     assert open_index(folder).images_sha256 is None
     edited(folder, images_sha256="e" * 64)
     assert open_index(folder).images_sha256 == "e" * 64
+
+
+def test_dtype_comes_back(folder: Path) -> None:
+    half = IndexRecord(SPACE, PREPROCESSING, 3, "c" * 64, dtype="float16")
+    assert IndexRecord.loads(half.dumps()) == half
+    assert json.loads(half.dumps())["dtype"] == "float16"
 
 
 def test_ids_are_lines_of_text() -> None:

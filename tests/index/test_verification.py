@@ -167,6 +167,21 @@ def edited(index: Path, **changes: object) -> None:
     (index / "index.json").write_text(json.dumps({name: value for name, value in record.items() if value is not None}))
 
 
+@pytest.mark.parametrize("block_bytes", [1, 2 * 8 * 3, 1 << 24])
+def test_half_precision_is_read_to_its_end(index: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    monkeypatch.setattr(index_verification, "BLOCK_BYTES", block_bytes)
+    rows = np.load(index / "embeddings.npy").astype(np.float16)
+    np.save(index / "embeddings.npy", rows)
+    edited(index, dtype="float16", embeddings_sha256=sha256((index / "embeddings.npy").read_bytes()))
+    assert found(index) == AS_BUILT
+    rows[6] = np.inf
+    np.save(index / "embeddings.npy", rows)
+    assert found(index) == AS_BUILT | {
+        "embeddings' SHA-256": (False, "another one than index.json says"),
+        "embeddings": (False, "1 of 7 are not finite or not of unit length (sub/3.png)"),
+    }
+
+
 def test_an_older_index_does_not_say_all_of_it(index: Path, images: Path) -> None:
     edited(index, embeddings_sha256=None, images_sha256=None)
     (index / "images.sha256").unlink()
