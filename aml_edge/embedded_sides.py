@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.image_loading import embed_items
@@ -48,7 +48,7 @@ class EmbeddedSides:
         progress: where the work is announced.
     """
 
-    def __init__(self, dataset: RevisitedDataset, progress: Progress) -> None:
+    def __init__(self, dataset: RetrievalDataset, progress: Progress) -> None:
         self._dataset = dataset
         self._progress = progress
         self._embedders: dict[Side, Embedder] = {}
@@ -86,7 +86,7 @@ class EmbeddedSides:
 
 
 def embed_queries(
-    embedder: Embedder, dataset: RevisitedDataset, *, name: str, progress: Progress, said: str | None = None
+    embedder: Embedder, dataset: RetrievalDataset, *, name: str, progress: Progress, said: str | None = None
 ) -> Embeddings:
     """Returns (N, D) embeddings of a data set's queries, cropped to their boxes.
 
@@ -112,6 +112,6 @@ def embed_queries(
     return queries
 
 
-def embed_database(embedder: Embedder, dataset: RevisitedDataset, *, progress: Progress, said: str) -> Embeddings:
+def embed_database(embedder: Embedder, dataset: RetrievalDataset, *, progress: Progress, said: str) -> Embeddings:
     """Returns (M, D) embeddings of a data set's database; raises `ImageBatchError`, which lists what cannot be read."""
     return embed_items(embedder, dataset.database_items, progress=progress, description=f"database, {said}")

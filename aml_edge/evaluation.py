@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from aml_edge.bootstrap import Interval, bootstrap_mean
 from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.index import TeacherIndex
@@ -78,7 +78,7 @@ class RetrievalRow:
 def evaluate_contestants(
     contestants: Contestants,
     databases: Sequence[TeacherIndex],
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     *,
     progress: Progress | None = None,
 ) -> tuple[RetrievalRow, ...]:
@@ -107,7 +107,7 @@ def evaluate_contestants(
 def evaluate_retrieval(
     query_embedder: Embedder,
     database: TeacherIndex | Embedder,
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     *,
     name: str = "queries",
     progress: Progress | None = None,
@@ -142,7 +142,7 @@ def retrieval_row(queries: str, database: str, report: RetrievalReport) -> Retri
     return RetrievalRow(queries, database, report, easy, medium, hard)
 
 
-def _row(pairing: Pairing, sides: EmbeddedSides, dataset: RevisitedDataset) -> RetrievalRow:
+def _row(pairing: Pairing, sides: EmbeddedSides, dataset: RetrievalDataset) -> RetrievalRow:
     asking, database, whitening = pairing.queries, pairing.database, pairing.whitening
     queries = _followed(sides.queries(asking), whitening)
     if isinstance(database, TeacherIndex):
@@ -165,7 +165,7 @@ def _followed(rows: Embeddings, whitening: Whitening | None) -> Embeddings:
     return rows if whitening is None else whitened_rows(rows, whitening)
 
 
-def _ranked(queries: Embeddings, database: TeacherIndex | Embeddings, dataset: RevisitedDataset) -> RetrievalReport:
+def _ranked(queries: Embeddings, database: TeacherIndex | Embeddings, dataset: RetrievalDataset) -> RetrievalReport:
     """Returns how the queries rank the data set's database: its rows of an index, or all rows of an array."""
     if isinstance(database, TeacherIndex):
         return _ranked_rows(queries, database.checked_embeddings, database.rows_of(dataset.database_ids), dataset)
@@ -173,7 +173,7 @@ def _ranked(queries: Embeddings, database: TeacherIndex | Embeddings, dataset: R
 
 
 def _ranked_rows(
-    queries: Embeddings, embeddings: CheckedRows | Embeddings, rows: npt.NDArray[np.intp], dataset: RevisitedDataset
+    queries: Embeddings, embeddings: CheckedRows | Embeddings, rows: npt.NDArray[np.intp], dataset: RetrievalDataset
 ) -> RetrievalReport:
     similarities = np.empty((len(queries), len(rows)), np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):

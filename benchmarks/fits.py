@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from aml_edge.bootstrap import Interval, paired_bootstrap
-from aml_edge.datasets.revisited import RevisitedDataset, load_revisited
+from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.evaluation import evaluate_retrieval
 from aml_edge.index import TeacherIndex, open_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -42,7 +43,7 @@ class FitReport:
 
 
 def measure_fits(
-    checkpoint: StudentCheckpoint, index: TeacherIndex, dataset: RevisitedDataset, image_side_px: int
+    checkpoint: StudentCheckpoint, index: TeacherIndex, dataset: RetrievalDataset, image_side_px: int
 ) -> tuple[FitReport, ...]:
     """Returns one report a fit, native first.
 
@@ -106,7 +107,7 @@ def main() -> None:
     index = open_index(arguments.index)
     checkpoint = resolve_student(arguments.student, space=index.space_before_whitening)
     side = arguments.image_size or checkpoint.preprocessing.image_side_px
-    dataset = load_revisited(arguments.dataset)
+    dataset = load_test_set(arguments.dataset)
     reports = measure_fits(checkpoint, index, dataset, side)
     queries = len(_known(reports[0].report.medium))
     print(f"student {checkpoint.name} at {side} px, {queries} queries of {dataset.name}, asymmetric mAP\n")

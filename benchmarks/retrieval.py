@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from aml_edge.benchmarks.rows import Group, Row, simulator_of
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.evaluation import evaluate_retrieval
@@ -27,7 +27,7 @@ class GroundTruth:
     """What queries are evaluated with: an index and a data set whose database it holds."""
 
     index: TeacherIndex
-    dataset: RevisitedDataset
+    dataset: RetrievalDataset
 
 
 @dataclass(frozen=True)

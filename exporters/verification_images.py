@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import ImageBatchError, UsageError
 from aml_edge.exporters.agreement import evenly_spaced
 from aml_edge.image_loading import ImageItem, UnreadableImage, load_each
@@ -44,7 +44,7 @@ class VerificationImages:
     queries: tuple[ImageItem, ...] = ()
     others: tuple[ImageItem, ...] = ()
     other_ids: tuple[str, ...] = ()
-    ground_truth: tuple[QueryGroundTruth, ...] = ()
+    ground_truth: Sequence[QueryGroundTruth] = ()
     database_ids: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
 
@@ -58,7 +58,7 @@ class VerificationImages:
         return self.queries + self.others
 
 
-def images_of_dataset(dataset: RevisitedDataset, most_images: int = DEFAULT_MOST_IMAGES) -> VerificationImages:
+def images_of_dataset(dataset: RetrievalDataset, most_images: int = DEFAULT_MOST_IMAGES) -> VerificationImages:
     """Returns all queries of a data set and at most `most_images` evenly taken of its database."""
     queries = len(dataset.query_items)
     taken = evenly_spaced(len(dataset.database_items), _enough(most_images, queries))

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.contestants import Contestants, pairings
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import SpaceMismatchError
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants
 from aml_edge.image_loading import ImageItem
@@ -44,7 +44,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> RevisitedDataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> RetrievalDataset:
     """Coloured noise, smaller than what the networks see, so that its pixels reach them as they are."""
     folder, generator = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
     items = []
@@ -55,7 +55,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> RevisitedDataset:
         items.append(ImageItem(path))
     ids = tuple(f"jpg/{number}.jpg" for number in range(DATABASE))
     truth = tuple(QueryGroundTruth((one, one + 4), (one + 1,), (one + 2,)) for one in range(QUERIES))
-    return RevisitedDataset("noise", folder, tuple(items[:QUERIES]), tuple(items[QUERIES:]), ids, truth)
+    return RetrievalDataset("noise", folder, tuple(items[:QUERIES]), tuple(items[QUERIES:]), ids, truth)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def slow_whitened(rows: Rows, layer: Whitening | None) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def make_index(teacher: TeacherCheckpoint, dataset: RevisitedDataset) -> Callable[[Scales], TeacherIndex]:
+def make_index(teacher: TeacherCheckpoint, dataset: RetrievalDataset) -> Callable[[Scales], TeacherIndex]:
     def make(scales: Scales) -> TeacherIndex:
         rows = slow_rows(teacher.teacher, dataset.database_items, scales).astype(np.float32)
         path = Path("several" if len(scales) > 1 else "single")
@@ -133,7 +133,7 @@ def conditions(row: RetrievalRow) -> Conditions:
 
 
 def test_every_row_of_the_whole_table(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     make_index: Callable[[Scales], TeacherIndex],
@@ -168,7 +168,7 @@ def test_every_row_of_the_whole_table(
 
 
 def test_each_side_is_embedded_once(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     make_index: Callable[[Scales], TeacherIndex],
@@ -202,7 +202,7 @@ def test_each_side_is_embedded_once(
 
 
 def test_scales_that_are_asked_for_are_those_of_queries(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     make_index: Callable[[Scales], TeacherIndex],
@@ -237,7 +237,7 @@ def manifest(space: EmbeddingSpace) -> Manifest:
 
 
 def test_a_file_asks_those_whose_whitening_it_carries(
-    dataset: RevisitedDataset, teacher: TeacherCheckpoint, make_index: Callable[[Scales], TeacherIndex]
+    dataset: RetrievalDataset, teacher: TeacherCheckpoint, make_index: Callable[[Scales], TeacherIndex]
 ) -> None:
     """At its one scale, whatever that of the index."""
     several = make_index(SEVERAL)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from aml_edge import evaluation
 from aml_edge.contestants import Contestants
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ImageBatchError, SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.evaluation import evaluate_contestants, evaluate_retrieval, retrieval_row
@@ -70,11 +70,11 @@ def grey(folder: Path, value: int, name: str) -> ImageItem:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> RevisitedDataset:
+def dataset(tmp_path: Path) -> RetrievalDataset:
     queries = tuple(grey(tmp_path, degrees, f"q{degrees}") for degrees in QUERY_DEGREES)
     database = tuple(grey(tmp_path, degrees, f"d{degrees}") for degrees in DATABASE_DEGREES)
     ids = tuple(f"jpg/{degrees}.jpg" for degrees in DATABASE_DEGREES)
-    return RevisitedDataset("angles", tmp_path, queries, database, ids, GROUND_TRUTH)
+    return RetrievalDataset("angles", tmp_path, queries, database, ids, GROUND_TRUTH)
 
 
 def index_of(ids: Sequence[str], degrees: Sequence[float], *, space: EmbeddingSpace = SPACE) -> TeacherIndex:
@@ -95,19 +95,19 @@ def require_hand_made(report: RetrievalReport) -> None:
     assert report.hard.mean_average_precision == 0.25
 
 
-def test_queries_rank_an_index_by_cosine(dataset: RevisitedDataset) -> None:
+def test_queries_rank_an_index_by_cosine(dataset: RetrievalDataset) -> None:
     index = index_of(dataset.database_ids, DATABASE_DEGREES)
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
 
 
-def test_an_embedder_as_database_embeds_its_images(dataset: RevisitedDataset, progress: Any) -> None:
+def test_an_embedder_as_database_embeds_its_images(dataset: RetrievalDataset, progress: Any) -> None:
     embedder = AngleEmbedder()
     require_hand_made(evaluate_retrieval(embedder, embedder, dataset, name="student", progress=progress))
     assert progress.announced == [("queries, student", 2), ("database, student", 6)]
     assert embedder.closed == 0  # by whoever opened it
 
 
-def test_rows_of_the_index_are_found_by_id_whatever_their_order(dataset: RevisitedDataset) -> None:
+def test_rows_of_the_index_are_found_by_id_whatever_their_order(dataset: RetrievalDataset) -> None:
     more = [("jpg/other.jpg", 3.0), *zip(dataset.database_ids, DATABASE_DEGREES, strict=True), ("b.jpg", 49.0)]
     shuffled = [more[place] for place in (3, 7, 0, 5, 1, 6, 2, 4)]
     index = index_of([one for one, _ in shuffled], [degrees for _, degrees in shuffled])
@@ -116,14 +116,14 @@ def test_rows_of_the_index_are_found_by_id_whatever_their_order(dataset: Revisit
 
 @pytest.mark.parametrize("rows", [1, 4, 6, 7])
 def test_the_size_of_a_block_changes_nothing(
-    dataset: RevisitedDataset, monkeypatch: pytest.MonkeyPatch, rows: int
+    dataset: RetrievalDataset, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(evaluation, "BLOCK_ROWS", rows)
     index = index_of(dataset.database_ids, DATABASE_DEGREES)
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
 
 
-def test_a_query_is_cropped_to_its_box(dataset: RevisitedDataset, tmp_path: Path) -> None:
+def test_a_query_is_cropped_to_its_box(dataset: RetrievalDataset, tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
     picture = np.full((8, 16, 3), 50, np.uint8)
     picture[:, 8:] = 0  # whole, its first pixel would ask as the other query does
@@ -132,7 +132,7 @@ def test_a_query_is_cropped_to_its_box(dataset: RevisitedDataset, tmp_path: Path
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index_of(dataset.database_ids, DATABASE_DEGREES), boxed))
 
 
-def test_another_space_is_refused_and_both_sides_are_named(dataset: RevisitedDataset) -> None:
+def test_another_space_is_refused_and_both_sides_are_named(dataset: RetrievalDataset) -> None:
     index = index_of(dataset.database_ids, DATABASE_DEGREES, space=replace(SPACE, weights_sha256="b" * 64))
     with pytest.raises(SpaceMismatchError) as refusal:
         evaluate_retrieval(AngleEmbedder(), index, dataset, name="student")
@@ -142,7 +142,7 @@ def test_another_space_is_refused_and_both_sides_are_named(dataset: RevisitedDat
     )
 
 
-def test_images_that_the_index_lacks_are_named(dataset: RevisitedDataset) -> None:
+def test_images_that_the_index_lacks_are_named(dataset: RetrievalDataset) -> None:
     index = index_of(dataset.database_ids[:4], DATABASE_DEGREES[:4])
     with pytest.raises(TeacherIndexError, match=r"lacks 2 of 6 images \(jpg/40.jpg, jpg/50.jpg\)"):
         evaluate_retrieval(AngleEmbedder(), index, dataset)
@@ -150,7 +150,7 @@ def test_images_that_the_index_lacks_are_named(dataset: RevisitedDataset) -> Non
 
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "that is not finite"), (2.0, "of length 2, not 1")])
 def test_an_embedding_of_the_index_that_cannot_be_one_is_named(
-    dataset: RevisitedDataset, monkeypatch: pytest.MonkeyPatch, value: float, said: str
+    dataset: RetrievalDataset, monkeypatch: pytest.MonkeyPatch, value: float, said: str
 ) -> None:
     """Where a ranking reads it; that of an image outside of the data set does not matter."""
     monkeypatch.setattr(evaluation, "BLOCK_ROWS", 2)
@@ -166,7 +166,7 @@ def test_an_embedding_of_the_index_that_cannot_be_one_is_named(
     )
 
 
-def test_a_query_that_is_not_finite_is_named(dataset: RevisitedDataset) -> None:
+def test_a_query_that_is_not_finite_is_named(dataset: RetrievalDataset) -> None:
     index = index_of(dataset.database_ids, DATABASE_DEGREES)
     with pytest.raises(UsageError) as refusal:
         evaluate_retrieval(AngleEmbedder(broken=[50]), index, dataset, name="file")
@@ -176,12 +176,12 @@ def test_a_query_that_is_not_finite_is_named(dataset: RevisitedDataset) -> None:
     )
 
 
-def test_a_broken_database_has_no_ranking_either(dataset: RevisitedDataset) -> None:
+def test_a_broken_database_has_no_ranking_either(dataset: RetrievalDataset) -> None:
     with pytest.raises(UsageError, match="NaN"):
         evaluate_retrieval(AngleEmbedder(), AngleEmbedder(broken=[30]), dataset)
 
 
-def test_unreadable_queries_are_all_listed(dataset: RevisitedDataset) -> None:
+def test_unreadable_queries_are_all_listed(dataset: RetrievalDataset) -> None:
     for item in dataset.query_items:
         item.path.write_bytes(b"no image")
     index = index_of(dataset.database_ids, DATABASE_DEGREES)
@@ -222,7 +222,7 @@ def student(teacher: TeacherCheckpoint) -> StudentCheckpoint:
 
 
 @pytest.fixture
-def teachers_index(dataset: RevisitedDataset, teacher: TeacherCheckpoint) -> TeacherIndex:
+def teachers_index(dataset: RetrievalDataset, teacher: TeacherCheckpoint) -> TeacherIndex:
     dimension = teacher.teacher.dimension
     rows = np.random.default_rng(0).random((len(dataset.database_ids), dimension), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -230,7 +230,7 @@ def teachers_index(dataset: RevisitedDataset, teacher: TeacherCheckpoint) -> Tea
 
 
 def test_contestants_give_their_rows_in_order(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     teachers_index: TeacherIndex,
@@ -248,7 +248,7 @@ def test_contestants_give_their_rows_in_order(
 
 
 def test_nothing_is_embedded_where_one_of_them_is_of_another_teacher(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     teacher: TeacherCheckpoint,
     student: StudentCheckpoint,
     teachers_index: TeacherIndex,

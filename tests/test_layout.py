@@ -15,7 +15,7 @@ SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
     ("errors", "progress", "native_output", "numpy_stand_ins", "file_lock", "read_ahead"),
     ("decoding",),
-    ("files", "space", "safe_pickle", "preprocessing", "scales"),
+    ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol"),
     ("artifact", "pixels"),
     ("downloading",),
     ("embedder",),

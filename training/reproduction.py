@@ -16,7 +16,9 @@ from pathlib import Path
 
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import RevisitedDataset, ground_truth_files, load_revisited
+from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
+from aml_edge.datasets.revisited import ground_truth_files
 from aml_edge.datasets.sfm import sfm_files
 from aml_edge.errors import DatasetError, UsageError, unusable_path
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants
@@ -128,7 +130,7 @@ def reproduce(
         UsageError, TeacherIndexError, TrainingError, …: as training, building an index and evaluating raise them.
     """
     progress = progress or SilentProgress()
-    dataset = load_revisited(plan.test_root)
+    dataset = load_test_set(plan.test_root)
     recipe = overridden(read_recipe(RECIPE_PREFIX + TEACHER), plan.teacher_changes)
     trained = _trained(recipe, TEACHER, plan, None, workers, progress)
     teacher = load_teacher(plan.out / "runs" / TEACHER)
@@ -182,7 +184,7 @@ def _indexed(teacher: TeacherCheckpoint, root: Path, out: Path, progress: Saying
 
 
 def _tested(
-    student: StudentCheckpoint, index: TeacherIndex | None, dataset: RevisitedDataset, progress: SayingProgress
+    student: StudentCheckpoint, index: TeacherIndex | None, dataset: RetrievalDataset, progress: SayingProgress
 ) -> tuple[RetrievalRow, RetrievalRow | None]:
     databases: Sequence[TeacherIndex] = () if index is None else (index,)
     rows = evaluate_contestants(Contestants(student=student), databases, dataset, progress=progress)

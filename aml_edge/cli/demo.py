@@ -71,7 +71,7 @@ def _run(out: Path, console: Console) -> DemoReport:
     from aml_edge.cli import demo_steps as steps
     from aml_edge.cli.console import unredirected
     from aml_edge.cli.retrieval_table import summary_table
-    from aml_edge.datasets.revisited import load_revisited
+    from aml_edge.datasets.layouts import load_test_set
     from aml_edge.datasets.synthetic.spec import SyntheticSpec
     from aml_edge.datasets.synthetic.writing import write_synthetic
     from aml_edge.exporters.verification_summary import summarise_verification
@@ -86,7 +86,7 @@ def _run(out: Path, console: Console) -> DemoReport:
     _made(data.contact_sheet, console)
 
     _step(2, f"the teacher's indexes: {steps.TEACHER} embeds both databases", console)
-    teacher, dataset = resolve_teacher(steps.TEACHER), load_revisited(data.test_root)
+    teacher, dataset = resolve_teacher(steps.TEACHER), load_test_set(data.test_root)
     training_index = steps.indexed(teacher, data.train_root, paths.training_index, progress)
     index = steps.indexed(teacher, data.test_root, paths.index, progress)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from aml_edge.artifact import Artifact, Precision
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.evaluation import RetrievalRow, evaluate_contestants, evaluate_retrieval, retrieval_row
 from aml_edge.exporters import EXPORTERS, is_installed
 from aml_edge.exporters.export import ExportReport, export_student, report_of
@@ -113,7 +113,7 @@ def evaluated(
     student: StudentCheckpoint,
     before: StudentCheckpoint,
     index: TeacherIndex,
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     progress: Progress,
 ) -> tuple[RetrievalRow, ...]:
     """Returns the rows teacher → teacher, student → student, student → teacher, untrained → teacher."""
@@ -153,7 +153,7 @@ def verified(
     files: list[tuple[Artifact, float]],
     student: StudentCheckpoint,
     index: TeacherIndex,
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     progress: Progress,
 ) -> tuple[ExportReport, ...]:
     """Returns the report of each file, verified in its runtime over real pixels."""

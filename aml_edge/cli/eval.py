@@ -102,12 +102,12 @@ def evaluate(
 ) -> None:
     """Measure how well a student's queries find images: in its own database, and in the teacher's index."""
     from aml_edge.cli.retrieval_table import retrieval_table
-    from aml_edge.datasets.revisited import load_revisited
+    from aml_edge.datasets.layouts import load_test_set
     from aml_edge.evaluation import evaluate_contestants
     from aml_edge.index import open_index
 
     console = console_for(json_target)
-    indexes, data = [open_index(path) for path in index or ()], load_revisited(dataset)
+    indexes, data = [open_index(path) for path in index or ()], load_test_set(dataset)
     _require_enough(indexes, options)
     _require_different(indexes)
     progress = ConsoleProgress(console)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aml_edge.datasets.dataset_folders import datasets_below, is_dataset
 from aml_edge.datasets.folder import list_images
-from aml_edge.datasets.revisited import RevisitedDataset, ground_truth_files, read_revisited
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
+from aml_edge.datasets.revisited import ground_truth_files, read_revisited
 from aml_edge.datasets.sfm import TRAIN, SfmDataset, read_sfm, sfm_files
 from aml_edge.decoding import read_upright_rgb, read_upright_size
 from aml_edge.errors import DatasetError, ImageError
@@ -144,7 +145,7 @@ def _describe(root: Path, *, decode: bool, progress: Progress) -> DatasetDescrip
     return _describe_revisited(read_revisited(files[0]), decode=decode, progress=progress)
 
 
-def _describe_revisited(dataset: RevisitedDataset, *, decode: bool, progress: Progress) -> DatasetDescription:
+def _describe_revisited(dataset: RetrievalDataset, *, decode: bool, progress: Progress) -> DatasetDescription:
     items = (*dataset.query_items, *dataset.database_items)
     counts, sizes, problems = _look_at(items, decode=decode, progress=progress)
     answers = dataset.ground_truth

@@ -9,14 +9,15 @@ Source: Radenović, Iscen, Tolias, Avrithis, Chum, "Revisiting Oxford and Paris"
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
 from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, stays_inside, values_of
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError, unusable_path
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import Box
+from aml_edge.protocol import Protocol
 from aml_edge.ranking import QueryGroundTruth
 from aml_edge.safe_pickle import read_pickle
 
@@ -25,33 +26,12 @@ _FAR = 1e6
 """px; no image reaches so far, and NaN is not below it."""
 
 
-@dataclass(frozen=True)
-class RevisitedDataset:
-    """Queries, a database, and which database images show what a query shows.
-
-    Args:
-        name: e.g. ``"roxford5k"``.
-        root: the folder.
-        query_items: N query images, each with its box.
-        database_items: M database images.
-        database_ids: ``"jpg/NAME.jpg"``, relative to the root, in the same order.
-        ground_truth: one a query, in rows of the database.
-    """
-
-    name: str
-    root: Path
-    query_items: tuple[ImageItem, ...]
-    database_items: tuple[ImageItem, ...]
-    database_ids: tuple[str, ...]
-    ground_truth: tuple[QueryGroundTruth, ...]
-
-
 def ground_truth_files(root: Path) -> tuple[Path, ...]:
     """Returns the files `gnd_NAME.pkl` of a folder, sorted; empty where it is no such data set."""
     return tuple(sorted(path for path in root.glob("gnd_*.pkl") if path.is_file()))
 
 
-def load_revisited(root: Path) -> RevisitedDataset:
+def load_revisited(root: Path) -> RetrievalDataset:
     """Returns the data set in a folder.
 
     Raises:
@@ -68,7 +48,7 @@ def load_revisited(root: Path) -> RevisitedDataset:
     return dataset
 
 
-def read_revisited(path: Path) -> RevisitedDataset:
+def read_revisited(path: Path) -> RetrievalDataset:
     """Returns the data set that a ground truth file describes; whether its images are there is not looked at.
 
     Raises:
@@ -92,13 +72,14 @@ def read_revisited(path: Path) -> RevisitedDataset:
             raise DatasetError(f"{where} does not have bbx, easy, hard and junk; get the revisited ground truth.")
         query_items.append(ImageItem(root / _image_id(name), _box(record["bbx"], where)))
         ground_truth.append(_ground_truth(record, len(names), where))
-    return RevisitedDataset(
+    return RetrievalDataset(
         name=path.stem.removeprefix("gnd_"),
         root=root,
         query_items=tuple(query_items),
         database_items=tuple(ImageItem(root / one) for one in ids),
         database_ids=ids,
         ground_truth=tuple(ground_truth),
+        protocol=Protocol.REVISITED,
     )
 
 

@@ -21,7 +21,7 @@ from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.benchmarks.timing import ThreadsReport
 from aml_edge.benchmarks.worker import FreshStart, Throughput
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.formats import read_artifact, write_manifest
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
@@ -153,7 +153,7 @@ def truth(tmp_path: Path) -> GroundTruth:
         Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.png")
         items.append(ImageItem(tmp_path / f"{name}.png", (5, 5, 35, 25)))
     ids = tuple(f"jpg/{number}.jpg" for number in range(4))
-    dataset = RevisitedDataset(
+    dataset = RetrievalDataset(
         name="colours",
         root=tmp_path,
         query_items=tuple(items),

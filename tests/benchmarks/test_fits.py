@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aml_edge.benchmarks import fits
 from aml_edge.benchmarks.fits import fits_table, measure_fits
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -35,7 +35,7 @@ class MeanColour(nn.Module):
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> RevisitedDataset:
+def dataset(tmp_path: Path) -> RetrievalDataset:
     """One query, 96×32, red at both ends and a little blue in the middle: only a centre-crop takes it for blue."""
     picture = np.zeros((32, 96, 3), np.uint8)
     picture[..., 0] = 200
@@ -43,7 +43,7 @@ def dataset(tmp_path: Path) -> RevisitedDataset:
     Image.fromarray(picture).save(tmp_path / "query.png")
     items = tuple(ImageItem(tmp_path / f"{name}.png") for name in ("red", "blue"))
     truth = (QueryGroundTruth((0,), (), ()),)
-    return RevisitedDataset("toy", tmp_path, (ImageItem(tmp_path / "query.png"),), items, ("red", "blue"), truth)
+    return RetrievalDataset("toy", tmp_path, (ImageItem(tmp_path / "query.png"),), items, ("red", "blue"), truth)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def index(tmp_path: Path) -> TeacherIndex:
 
 
 def test_only_the_fit_that_cuts_the_ends_off_finds_the_wrong_image(
-    dataset: RevisitedDataset, index: TeacherIndex
+    dataset: RetrievalDataset, index: TeacherIndex
 ) -> None:
     student = StudentCheckpoint(MeanColour(), "toy", SPACE, PREPROCESSING, trained=True)  # type: ignore[arg-type]
     reports = {report.fit: report for report in measure_fits(student, index, dataset, SIDE)}
@@ -66,7 +66,7 @@ def test_only_the_fit_that_cuts_the_ends_off_finds_the_wrong_image(
     assert reports[Fit.SQUASH].medium_loss == 0
 
 
-def test_table_says_points_and_leaves_natives_own_loss_out(dataset: RevisitedDataset, index: TeacherIndex) -> None:
+def test_table_says_points_and_leaves_natives_own_loss_out(dataset: RetrievalDataset, index: TeacherIndex) -> None:
     student = StudentCheckpoint(MeanColour(), "toy", SPACE, PREPROCESSING, trained=True)  # type: ignore[arg-type]
     lines = fits_table(measure_fits(student, index, dataset, SIDE)).splitlines()
     assert lines[2] == "| native | 100.0 | 100.0 | – | – |"
@@ -74,7 +74,7 @@ def test_table_says_points_and_leaves_natives_own_loss_out(dataset: RevisitedDat
 
 
 def test_command_prints_the_table(
-    dataset: RevisitedDataset,
+    dataset: RetrievalDataset,
     index: TeacherIndex,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -83,7 +83,7 @@ def test_command_prints_the_table(
     found = {("mine", index.space): student}
     monkeypatch.setattr(fits, "resolve_student", lambda name, *, space: found[name, space])
     monkeypatch.setattr(fits, "open_index", lambda path: index)
-    monkeypatch.setattr(fits, "load_revisited", lambda path: dataset)
+    monkeypatch.setattr(fits, "load_test_set", lambda path: dataset)
     monkeypatch.setattr("sys.argv", ["fits", "--student", "mine", "--index", "i", "--dataset", "d"])
     fits.main()
     assert capsys.readouterr().out.startswith("student toy at 32 px, 1 queries of toy, asymmetric mAP\n\n| fit |")

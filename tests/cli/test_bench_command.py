@@ -21,7 +21,7 @@ from aml_edge.benchmarks.suite import BenchmarkSettings
 from aml_edge.benchmarks.worker import LocalWorker
 from aml_edge.cli import app as app_module
 from aml_edge.cli.bench import bench
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import AmlEdgeError, ExportError, UsageError
 from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.deployable import DeployableStudent
@@ -255,7 +255,7 @@ def truth(here: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingSpace:
 
     Image.new("RGB", (40, 30), (200, 100, 0)).save("query.png")
     ids = ("jpg/0.jpg", "jpg/1.jpg")
-    dataset = RevisitedDataset(
+    dataset = RetrievalDataset(
         name="colours",
         root=here,
         query_items=(ImageItem(here / "query.png"),),
@@ -265,7 +265,7 @@ def truth(here: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingSpace:
     )
     index = TeacherIndex(Path("an-index"), SPACE, Preprocessing(), ids, np.eye(2, 3, dtype=np.float32), None)
     monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): index}.__getitem__)
-    monkeypatch.setattr("aml_edge.datasets.revisited.load_revisited", {Path("a-set"): dataset}.__getitem__)
+    monkeypatch.setattr("aml_edge.datasets.layouts.load_test_set", {Path("a-set"): dataset}.__getitem__)
     return SPACE
 
 

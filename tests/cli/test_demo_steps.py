@@ -16,7 +16,7 @@ from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.cli import demo_steps as steps
 from aml_edge.cli.demo_steps import DemoPaths
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import load_revisited
+from aml_edge.datasets.layouts import load_test_set
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError
@@ -228,7 +228,7 @@ def test_a_run_that_does_not_say_what_it_is_is_trained_again(
 def test_four_rows_are_evaluated(
     tiny_teacher: TeacherCheckpoint, synthetic: SyntheticReport, make_index: Callable[[Path], TeacherIndex]
 ) -> None:
-    index, dataset = make_index(synthetic.test_root), load_revisited(synthetic.test_root)
+    index, dataset = make_index(synthetic.test_root), load_test_set(synthetic.test_root)
     before = steps.untrained(index, RECIPE)
     assert (before.trained, before.space) == (False, index.space)
     rows = steps.evaluated(tiny_teacher, before, before, index, dataset, SILENT)
@@ -301,7 +301,7 @@ def test_a_file_that_says_something_else_than_its_student_is_not_verified(
     shutil.copy(toy_file, path)
     manifest = replace(read_artifact(toy_file).manifest, weights_sha256=toy_student.weights_sha256)
     write_manifest(Artifact(path, manifest))
-    dataset = load_revisited(synthetic.test_root)
+    dataset = load_test_set(synthetic.test_root)
     (report,) = steps.verified([(read_artifact(path), 1.5)], toy_student, toy_index, dataset, SILENT)
     assert (report.path, report.seconds) == (path, 1.5)
     assert report.verification is not None and report.verification.report is not None

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import load_revisited
+from aml_edge.datasets.layouts import load_test_set
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.index.building import IndexOptions, build_index
@@ -96,7 +96,7 @@ def test_a_file_is_evaluated_against_the_index(
         "eval", "--index", index, "--dataset", synthetic.test_root, "--artifact", toy_file, "--json", report
     )
     assert (ended.code, ended.err) == (0, "")
-    dataset = load_revisited(synthetic.test_root)
+    dataset = load_test_set(synthetic.test_root)
     queries = np.stack([toy_row(item.path, item.box) for item in dataset.query_items])
     database = np.stack([toy_row(item.path) for item in dataset.database_items])
     expected = evaluate_revisited(queries @ database.T, dataset.ground_truth)

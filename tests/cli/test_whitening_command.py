@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.revisited import load_revisited
+from aml_edge.datasets.layouts import load_test_set
 from aml_edge.datasets.sfm import load_sfm
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.image_loading import embed_items
@@ -178,7 +178,7 @@ def test_learned_built_and_evaluated_the_teacher_s_whitening_is_on_both_sides(
     )
     assert ended.code == 0, ended.err
 
-    dataset = load_revisited(root)
+    dataset = load_test_set(root)
     database = embed_items(teacher_embedder(tiny_teacher, PREPROCESSING), dataset.database_items)
     for row, embedder in (
         (("teacher", "teacher"), teacher_embedder(tiny_teacher, PREPROCESSING)),

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aml_edge.datasets.revisited import RevisitedDataset, load_revisited, read_revisited
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
+from aml_edge.datasets.revisited import load_revisited, read_revisited
 from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import load_pixels
@@ -25,7 +26,7 @@ NEVER = object()
 
 def test_a_data_set_is_read(write_revisited: Write, revisited_record: Record) -> None:
     root = write_revisited(revisited_record)
-    assert load_revisited(root) == RevisitedDataset(
+    assert load_revisited(root) == RetrievalDataset(
         name="toy5",
         root=root,
         query_items=(

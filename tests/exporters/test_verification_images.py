@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aml_edge.datasets.revisited import RevisitedDataset
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import UsageError
 from aml_edge.exporters.verification_images import images_of_dataset, images_of_folder
 from aml_edge.image_loading import ImageItem
@@ -15,9 +15,9 @@ from aml_edge.ranking import QueryGroundTruth
 
 
 @pytest.fixture
-def dataset() -> RevisitedDataset:
+def dataset() -> RetrievalDataset:
     ids = tuple(f"jpg/{number}.jpg" for number in range(30))
-    return RevisitedDataset(
+    return RetrievalDataset(
         name="toy",
         root=Path("toy"),
         query_items=(ImageItem(Path("toy/jpg/q.jpg"), (0.0, 0.0, 5.0, 5.0)),),
@@ -27,7 +27,7 @@ def dataset() -> RevisitedDataset:
     )
 
 
-def test_a_dataset_gives_all_queries_and_some_of_its_database(dataset: RevisitedDataset) -> None:
+def test_a_dataset_gives_all_queries_and_some_of_its_database(dataset: RetrievalDataset) -> None:
     images = images_of_dataset(dataset, 15)
     assert images.source == "toy"
     assert images.queries == dataset.query_items
@@ -55,9 +55,11 @@ def test_fewer_images_than_prove_anything_are_refused(pictures: Path, count: int
 
 
 @pytest.mark.parametrize(("queries", "least"), [(1, 15), (6, 10), (15, 1), (16, 1), (70, 1)])
-def test_queries_count_among_the_images(dataset: RevisitedDataset, queries: int, least: int) -> None:
+def test_queries_count_among_the_images(dataset: RetrievalDataset, queries: int, least: int) -> None:
     """One image of the database is needed in any case."""
-    asked = replace(dataset, query_items=dataset.query_items * queries, ground_truth=dataset.ground_truth * queries)
+    asked = replace(
+        dataset, query_items=dataset.query_items * queries, ground_truth=tuple(dataset.ground_truth) * queries
+    )
     assert len(images_of_dataset(asked, least).items) == queries + least
     with pytest.raises(UsageError) as refusal:
         images_of_dataset(asked, least - 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aml_edge.contestants import Contestants
-from aml_edge.datasets.revisited import load_revisited
+from aml_edge.datasets.layouts import load_test_set
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.evaluation import evaluate_contestants
 from aml_edge.index import open_index
@@ -50,7 +50,7 @@ def test_the_table_says_what_each_row_is(rows: tuple[ReproducedRow, ...]) -> Non
 
 def test_figures_are_those_of_the_runs_that_are_left(plan: ReproductionPlan, rows: tuple[ReproducedRow, ...]) -> None:
     """Evaluated again from the files, by the same protocol."""
-    dataset, index = load_revisited(plan.test_root), open_index(plan.out / "indexes" / "test")
+    dataset, index = load_test_set(plan.test_root), open_index(plan.out / "indexes" / "test")
     teacher = load_teacher(plan.out / "runs" / "teacher")
     assert index.space == teacher.space()
     (own,) = evaluate_contestants(Contestants(teacher=teacher), (index,), dataset)
