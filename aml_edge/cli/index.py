@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
-from aml_edge.preprocessing import Preprocessing
-from aml_edge.scales import Scales, describe_scales, scales_of
-from aml_edge.space import EmbeddingSpace
-
-if TYPE_CHECKING:
-    from aml_edge.index import TeacherIndex
+from aml_edge.cli.index_report import print_report, report_of
+from aml_edge.scales import scales_of
 
 app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What an index is.
-
-    Args:
-        path: its folder.
-        space, fingerprint: what its embeddings live in.
-        count, dimension, dtype: of the embeddings.
-        size_bytes: of all files.
-        preprocessing: of the teacher's images.
-        scales: at which the teacher saw each of them.
-        median_pair_distance: of at most 512 rows, 1 − cosine; nearly 0 where the teacher tells nothing apart.
-        skipped: ids of images that could not be read.
-    """
-
-    path: Path
-    space: EmbeddingSpace
-    fingerprint: str
-    count: int
-    dimension: int
-    dtype: str
-    size_bytes: int
-    preprocessing: Preprocessing
-    scales: Scales
-    median_pair_distance: float
-    skipped: tuple[str, ...]
 
 
 @app.command()
@@ -88,7 +53,7 @@ def build(
     console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
     options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart)
     report = report_of(build_index(embedder, source, out, options, progress=progress))
-    _print_report(report, console)
+    print_report(report, console)
     write_json(report, json_target)
 
 
@@ -99,7 +64,7 @@ def info(path: Annotated[Path, typer.Argument(metavar="INDEX")], *, json_target:
 
     console = console_for(json_target)
     report = report_of(open_index(path))
-    _print_report(report, console)
+    print_report(report, console)
     write_json(report, json_target)
 
 
@@ -121,41 +86,3 @@ def verify(
         console.print(Text(f"{check.name:<19}  {check.found}", style), soft_wrap=True)
     write_json(verification, json_target)
     require_verified(verification)
-
-
-def report_of(index: TeacherIndex) -> IndexReport:
-    """Returns what there is to say of an opened index; reads 512 of its rows at most."""
-    from aml_edge.exporters.agreement import evenly_spaced, median_pair_distance
-
-    sample = index.embeddings[evenly_spaced(len(index.ids), 512)].astype("float32", copy=False)
-    return IndexReport(
-        path=index.path,
-        space=index.space,
-        fingerprint=index.space.fingerprint,
-        count=len(index.ids),
-        dimension=index.space.dimension,
-        dtype=str(index.embeddings.dtype),
-        size_bytes=index.size_bytes,
-        preprocessing=index.preprocessing,
-        scales=index.scales,
-        median_pair_distance=median_pair_distance(sample),
-        skipped=index.skipped,
-    )
-
-
-def _print_report(report: IndexReport, console: Console) -> None:
-    distance = report.median_pair_distance
-    console.print(f"[bold]{escape(str(report.path))}[/]", soft_wrap=True)
-    for name, value in (
-        ("space", report.space.describe()),
-        ("fingerprint", report.fingerprint),
-        ("embeddings", f"{report.count} × {report.dimension} {report.dtype}, {report.size_bytes / 1e6:.1f} MB"),
-        ("images", f"{report.preprocessing.image_side_px} px, {report.preprocessing.fit} fit"),
-        ("scales", describe_scales(report.scales)),
-        ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
-    ):
-        console.print(f"{name:<13}  {escape(value)}", soft_wrap=True)
-    if report.skipped:
-        console.print(f"[yellow]{len(report.skipped)} images could not be read and were left out:[/]")
-        for one in report.skipped:
-            console.print(f"  {escape(one)}", soft_wrap=True)

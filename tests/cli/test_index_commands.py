@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aml_edge.cli.index import report_of
+from aml_edge.cli.index_report import report_of
 from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
