@@ -46,7 +46,7 @@ class _Known:
         raise ValueError("it changes a function.")
 
 
-_KNOWN: Mapping[str, object] = {
+KNOWN: Mapping[str, object] = {
     **{name: made if isinstance(made, type) else _Known(made) for name, made in STAND_INS.items()},
     "_codecs.encode": _Known(_latin1_bytes),
     **{
@@ -58,11 +58,15 @@ _KNOWN: Mapping[str, object] = {
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, known: Mapping[str, object]) -> None:
+        super().__init__(io.BytesIO(content), fix_imports=False, encoding=_LATIN1)
+        self._known = known
+
     def find_class(self, module: str, name: str) -> object:
         """Returns the stand-in of a known name."""
         wanted = f"{module}.{name}"
-        _require_known(wanted)  # a second time: in newer protocols a name can be put together while the file runs
-        return _KNOWN[wanted]
+        _require_known(wanted, self._known)  # a second time: newer protocols can put a name together while it runs
+        return self._known[wanted]
 
 
 def read_pickle(path: Path) -> object:
@@ -73,10 +77,7 @@ def read_pickle(path: Path) -> object:
         DatasetError: the file is missing, no pickle, or a damaged one.
     """
     try:
-        content = path.read_bytes()
-        for wanted in _types_of(_plain(content)):
-            _require_known(wanted)
-        read: object = _Unpickler(io.BytesIO(content), fix_imports=False, encoding=_LATIN1).load()
+        return unpickled(path.read_bytes())
     except UnsafePickleError as wanted:
         raise UnsafePickleError(
             f"{path} asks for {wanted}, which a data set does not need and which could run code; nothing of the file "
@@ -89,6 +90,22 @@ def read_pickle(path: Path) -> object:
         raise DatasetError(
             f"{path} cannot be read as a pickle ({type(problem).__name__}: {reason}); get it again."
         ) from None
+
+
+def unpickled(content: bytes, known: Mapping[str, object] = KNOWN) -> object:
+    """Returns what the bytes of a pickle hold, made of known types alone.
+
+    Args:
+        content: the pickle.
+        known: what stands in for each type, by the name that the pickle has for it.
+
+    Raises:
+        UnsafePickleError: it wants another type, whose name is all that the message says; nothing of it has run.
+        Exception: it is damaged, and what a damaged pickle raises can be anything.
+    """
+    for wanted in _types_of(_plain(content)):
+        _require_known(wanted, known)
+    read: object = _Unpickler(content, known).load()
     return read
 
 
@@ -131,6 +148,6 @@ def _plain(content: bytes) -> Iterator[_Operation]:
         yield operation, argument, place
 
 
-def _require_known(wanted: str) -> None:
-    if wanted not in _KNOWN:
+def _require_known(wanted: str, known: Mapping[str, object]) -> None:
+    if wanted not in known:
         raise UnsafePickleError(wanted)
