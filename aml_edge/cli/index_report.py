@@ -16,6 +16,7 @@ from aml_edge.space import EmbeddingSpace
 
 if TYPE_CHECKING:
     from aml_edge.index import TeacherIndex
+    from aml_edge.index.import_record import ImportRecord
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class IndexReport:
         scales: at which the teacher saw each of them.
         median_pair_distance: of at most 512 rows, 1 − cosine; nearly 0 where the teacher tells nothing apart.
         skipped: ids of images that could not be read.
+        imported: where its rows came from, where they were not embedded here.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class IndexReport:
     scales: Scales
     median_pair_distance: float
     skipped: tuple[str, ...]
+    imported: ImportRecord | None
 
 
 def report_of(index: TeacherIndex) -> IndexReport:
@@ -63,6 +66,7 @@ def report_of(index: TeacherIndex) -> IndexReport:
         scales=index.scales,
         median_pair_distance=median_pair_distance(sample),
         skipped=index.skipped,
+        imported=index.imported,
     )
 
 
@@ -79,7 +83,24 @@ def print_report(report: IndexReport, console: Console) -> None:
         ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
     ):
         console.print(f"{name:<13}  {escape(value)}", soft_wrap=True)
+    if report.imported is not None:
+        _print_import(report.imported, report.space.teacher, console)
     if report.skipped:
         console.print(f"[yellow]{len(report.skipped)} images could not be read and were left out:[/]")
         for one in report.skipped:
             console.print(f"  {escape(one)}", soft_wrap=True)
+
+
+def _print_import(record: ImportRecord, teacher: str, console: Console) -> None:
+    sha256 = "" if record.sha256 is None else f", SHA-256 {record.sha256[:8]}"
+    how = f", {record.dtype}{', normalised here' if record.normalised else ''}"
+    console.print(f"{'imported':<13}  {escape(record.name)}: {escape(record.source)}{how}{sha256}", soft_wrap=True)
+    if record.approximate:
+        console.print("[yellow]its rows are approximations:[/] the source does not keep what was added", soft_wrap=True)
+    if record.check is None:
+        said = f"that its rows are embeddings of {teacher} is taken on trust"
+        console.print(f"[yellow]not checked:[/] {escape(said)}", soft_wrap=True)
+        return
+    check = record.check
+    cosines = f"lowest cosine {check.lowest_cosine:.5f}, median {check.median_cosine:.5f}"
+    console.print(f"{'checked':<13}  {check.images} images embedded again: {cosines}", soft_wrap=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from aml_edge.errors import TeacherIndexError
+from aml_edge.index.import_record import ImportRecord
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.scales import SINGLE_SCALE, Scales, scales_from_json
 from aml_edge.space import EmbeddingSpace
@@ -33,6 +34,7 @@ class IndexRecord:
         ids_sha256, embeddings_sha256, images_sha256: of the bytes of `ids.txt`, `embeddings.npy` and `images.sha256`;
             an older record lacks the last two, and nothing is known of its images.
         dtype: of the embeddings on disk.
+        imported: where they came from; None where the teacher embedded them here.
     """
 
     space: EmbeddingSpace
@@ -44,6 +46,7 @@ class IndexRecord:
     embeddings_sha256: str | None = None
     images_sha256: str | None = None
     dtype: IndexDtype = "float32"
+    imported: ImportRecord | None = None
 
     def dumps(self) -> str:
         """Returns the record as JSON text."""
@@ -58,6 +61,7 @@ class IndexRecord:
             "skipped": list(self.skipped),
             "scales": list(self.scales),
             **{name: value for name in _LATER_HASHES if (value := getattr(self, name)) is not None},
+            **({} if self.imported is None else {"imported": self.imported.to_json()}),
         }
         return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
@@ -86,7 +90,10 @@ class IndexRecord:
         scales = scales_from_json(record.get("scales", list(SINGLE_SCALE)))
         hashes = {name: _optional_sha256(record, name) for name in _LATER_HASHES}
         ids_sha256 = str(record["ids_sha256"])
-        return cls(space, preprocessing, count, ids_sha256, tuple(skipped), scales, **hashes, dtype=dtype)
+        imported = None if record.get("imported") is None else ImportRecord.from_json(record["imported"])
+        return cls(
+            space, preprocessing, count, ids_sha256, tuple(skipped), scales, **hashes, dtype=dtype, imported=imported
+        )
 
 
 def damaged(file: Path, what: str) -> TeacherIndexError:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from aml_edge.errors import TeacherIndexError, UsageError, unusable_path
 from aml_edge.index.checked_rows import CheckedRows
+from aml_edge.index.import_record import ImportRecord
 from aml_edge.index.record import RECORD_FILE, IndexRecord, damaged
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
@@ -49,6 +50,7 @@ class TeacherIndex:
         scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
         images_sha256: of the file that says which bytes each image had (`aml_edge.index.images`); None where an older
             index has none.
+        imported: where its rows came from, where the teacher did not embed them here (`aml_edge.index.importing`).
     """
 
     path: Path
@@ -60,6 +62,7 @@ class TeacherIndex:
     skipped: tuple[str, ...] = ()
     scales: Scales = SINGLE_SCALE
     images_sha256: str | None = None
+    imported: ImportRecord | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -140,6 +143,7 @@ def open_index(path: Path) -> TeacherIndex:
         skipped=record.skipped,
         scales=record.scales,
         images_sha256=record.images_sha256,
+        imported=record.imported,
     )
 
 
