@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+RECALL_AT = (1, 2, 4, 8)
+"""Cut-offs of recall@k where a data set has no others."""
+
 
 class Protocol(StrEnum):
     """The measures that a data set's results are published in."""

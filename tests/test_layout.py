@@ -23,6 +23,7 @@ CORE_ORDER = (
     ("networks",),
     ("runtimes",),
     ("search", "bootstrap", "ranking"),
+    ("measures",),
     ("datasets",),
     ("index",),
     ("querying",),

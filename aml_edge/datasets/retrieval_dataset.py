@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.image_loading import ImageItem
-from aml_edge.protocol import Protocol
+from aml_edge.protocol import RECALL_AT, Protocol
 from aml_edge.ranking import QueryGroundTruth
-
-RECALL_AT = (1, 2, 4, 8)
-"""Cut-offs that a data set's recall is published at, where it has no others."""
 
 
 @dataclass(frozen=True)
