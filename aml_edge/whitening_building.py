@@ -62,7 +62,7 @@ class WhiteningImages:
 
     dataset: str
     ids: tuple[str, ...]
-    items: tuple[ImageItem, ...]
+    items: Sequence[ImageItem]
     query_rows: tuple[int, ...] = ()
     positive_rows: tuple[int, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def whitening(seed: int, rows: Rows) -> Whitening:
     return Whitening(torch.from_numpy(rows.mean(0)), torch.randn(24, rows.shape[1], generator=generator))
 
 
-def slow_rows(network: Teacher | Student, items: tuple[ImageItem, ...], scales: Scales) -> Rows:
+def slow_rows(network: Teacher | Student, items: Sequence[ImageItem], scales: Scales) -> Rows:
     """Image by image and scale by scale, the mean in float64."""
     rows = []
     for item in items:

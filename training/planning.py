@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aml_edge.datasets.training_images import LabelledImages, training_images
+from aml_edge.datasets.labelled_images import LabelledImages
+from aml_edge.datasets.training_images import training_images
 from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
 from aml_edge.index.images import require_same_images

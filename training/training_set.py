@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aml_edge.datasets.training_images import ImageLabels, LabelledImages
+from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.image_loading import ImageItem
@@ -39,7 +39,7 @@ class TrainingSet:
         teacher: their teacher embeddings, or None where the network learns alone.
     """
 
-    items: tuple[ImageItem, ...]
+    items: Sequence[ImageItem]
     labels: ImageLabels | None = None
     teacher: TeacherEmbeddings | None = None
 

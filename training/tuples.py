@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import DatasetError
 from aml_edge.training.mining import NO_NEGATIVE, hardest_negatives, random_negatives

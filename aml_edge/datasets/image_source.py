@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +37,7 @@ class ImageSource:
     root: Path
     kind: ImageSourceKind
     ids: tuple[str, ...]
-    items: tuple[ImageItem, ...]
+    items: Sequence[ImageItem]
 
 
 def image_source(root: Path) -> ImageSource:

@@ -29,7 +29,7 @@ class RetrievalDataset:
     name: str
     root: Path
     query_items: tuple[ImageItem, ...]
-    database_items: tuple[ImageItem, ...]
+    database_items: Sequence[ImageItem]
     database_ids: tuple[str, ...]
     ground_truth: Sequence[QueryGroundTruth]
     protocol: Protocol = Protocol.REVISITED

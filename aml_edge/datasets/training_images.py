@@ -6,37 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.datasets.image_source import ImageSourceKind, image_source
+from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages
 from aml_edge.datasets.sfm import TRAIN, VALIDATION, SfmDataset, has_split, load_sfm
-from aml_edge.image_loading import ImageItem
-
-
-@dataclass(frozen=True)
-class ImageLabels:
-    """Which images match.
-
-    Args:
-        clusters: of each image; images of different clusters do not match.
-        query_rows, positive_rows: rows of images that match, pair by pair.
-    """
-
-    clusters: tuple[int, ...]
-    query_rows: tuple[int, ...]
-    positive_rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images of one split.
-
-    Args:
-        ids: N paths relative to the folder.
-        items: the same images.
-        labels: None where the folder says nothing of matches.
-    """
-
-    ids: tuple[str, ...]
-    items: tuple[ImageItem, ...]
-    labels: ImageLabels | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from aml_edge.datasets.image_source import ImageSourceKind, image_source
-from aml_edge.datasets.training_images import ImageLabels, LabelledImages, TrainingImages, training_images
+from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages
+from aml_edge.datasets.training_images import TrainingImages, training_images
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.image_loading import ImageItem
 

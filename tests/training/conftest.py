@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.errors import DatasetError, ImageBatchError, SpaceMismatchError, TrainingError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint, load_student

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.errors import TrainingError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.progress import ProgressTask

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from aml_edge.datasets.training_images import ImageLabels, LabelledImages
+from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.training.settings import Mining, TrainingSettings

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from aml_edge.datasets.training_images import ImageLabels
+from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.student import Student, StudentSpec
