@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from aml_edge.errors import ImageError
+from aml_edge.errors import ImageError, ImageName
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg"),
@@ -65,7 +66,20 @@ def read_upright_rgb(path: Path) -> Image.Image:
     Raises:
         ImageError: there is no such file, it is empty, truncated, no image, too large or too small.
     """
-    return _read(path, lambda image: _to_rgb(path, _upright(_decoded(image))))
+    return _read(path, path, lambda image: _to_rgb(path, _upright(_decoded(image))))
+
+
+def decode_upright_rgb(content: bytes, name: ImageName) -> Image.Image:
+    """Returns the picture in a file's bytes, as `read_upright_rgb` does.
+
+    Args:
+        content: all bytes of the file.
+        name: of the file or of what held its bytes, for a message.
+
+    Raises:
+        ImageError: they are none, truncated, no image, or one that is too large or too small.
+    """
+    return _read(name, content, lambda image: _to_rgb(name, _upright(_decoded(image))))
 
 
 def read_upright_size(path: Path) -> tuple[int, int]:
@@ -74,14 +88,15 @@ def read_upright_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: there is no such file, it is empty, no image, too large or too small.
     """
-    return _read(path, _upright_size)
+    return _read(path, path, _upright_size)
 
 
-def _read(path: Path, take: Callable[[Image.Image], Taken]) -> Taken:
+def _read(path: ImageName, source: Path | bytes, take: Callable[[Image.Image], Taken]) -> Taken:
     try:
-        if os.stat(path).st_size == 0:
+        if (len(source) if isinstance(source, bytes) else os.stat(source).st_size) == 0:
             raise ImageError(path, "the file is empty")
-        with Image.open(path, formats=_formats()) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=_formats()) as image:
             _require_size(path, image.width, image.height)
             return take(image)
     except ImageError:
@@ -101,7 +116,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _require_size(path: Path, width: int, height: int) -> None:
+def _require_size(path: ImageName, width: int, height: int) -> None:
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise ImageError(path, f"{width}×{height} px are more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit")
     if min(width, height) < SMALLEST_SIDE_PX:
@@ -132,7 +147,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _to_rgb(path: ImageName, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _eight_bits(path, image)
     if image.mode == "F":
@@ -145,7 +160,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+def _eight_bits(path: ImageName, image: Image.Image) -> Image.Image:
     """Returns grey of 16 bits, which Pillow holds as I;16 or I, as L or LA of 8 bits: v × 255 / 65535, rounded."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > _LARGEST_16_BITS:

@@ -32,6 +32,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+ImageName = Path | str
+"""What a message calls an image: the path of its file, or the address of what holds its bytes."""
+
 
 class AmlEdgeError(Exception):
     """An error whose message is written for the person at the terminal."""
@@ -75,13 +78,13 @@ class ImageError(AmlEdgeError):
     """An image that cannot be read; the message names the file.
 
     Args:
-        path: the file.
+        path: the file, or what holds its bytes.
         reason: what is wrong with it, in a few words.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: ImageName, reason: str) -> None:
         super().__init__(f"{path} cannot be read as an image: {reason}; replace it or leave it out.")
-        self.failures: tuple[tuple[Path, str], ...] = ((path, reason),)
+        self.failures: tuple[tuple[ImageName, str], ...] = ((path, reason),)
 
 
 class ImageBatchError(ImageError):
@@ -93,7 +96,7 @@ class ImageBatchError(ImageError):
         skippable: whether whoever asked for them may leave such images out, with --skip-unreadable.
     """
 
-    def __init__(self, failures: Sequence[tuple[Path, str]], total: int, *, skippable: bool = False) -> None:
+    def __init__(self, failures: Sequence[tuple[ImageName, str]], total: int, *, skippable: bool = False) -> None:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
         skip = ", or pass --skip-unreadable" if skippable else ""
         AmlEdgeError.__init__(

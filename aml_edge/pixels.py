@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from aml_edge.decoding import read_upright_rgb, read_upright_size
-from aml_edge.errors import ImageError, UsageError
+from aml_edge.decoding import decode_upright_rgb, read_upright_rgb, read_upright_size
+from aml_edge.errors import ImageError, ImageName, UsageError
 from aml_edge.preprocessing import Fit, Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
@@ -41,9 +41,21 @@ def load_pixels(path: Path, preprocessing: Preprocessing, box: Box | None = None
     Raises:
         ImageError: the file cannot be read, or the box holds nothing of it; the message names the file.
     """
-    image = read_upright_rgb(path)
-    part = image if box is None else image.crop(_box_within(image.size, box, path))
-    return np.array(_fit(part, preprocessing, whole_longest_px=max(image.size)))
+    return _cut_and_fitted(read_upright_rgb(path), preprocessing, box, path)
+
+
+def decode_pixels(content: bytes, preprocessing: Preprocessing, box: Box | None, name: ImageName) -> Pixels:
+    """Returns the picture in a file's bytes as a network takes it, the same as `load_pixels` of that file.
+
+    Args:
+        content: all bytes of the file.
+        preprocessing, box: as there.
+        name: of the file or of what held its bytes, for a message.
+
+    Raises:
+        ImageError: they cannot be read, or the box holds nothing of the picture.
+    """
+    return _cut_and_fitted(decode_upright_rgb(content, name), preprocessing, box, name)
 
 
 def read_fitted_size(path: Path, preprocessing: Preprocessing, box: Box | None = None) -> tuple[int, int]:
@@ -77,7 +89,12 @@ def fit_image(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     return np.array(_fit(whole, preprocessing, whole_longest_px=max(whole.size)))
 
 
-def _box_within(whole: tuple[int, int], box: Box, path: Path) -> tuple[int, int, int, int]:
+def _cut_and_fitted(image: Image.Image, preprocessing: Preprocessing, box: Box | None, path: ImageName) -> Pixels:
+    part = image if box is None else image.crop(_box_within(image.size, box, path))
+    return np.array(_fit(part, preprocessing, whole_longest_px=max(image.size)))
+
+
+def _box_within(whole: tuple[int, int], box: Box, path: ImageName) -> tuple[int, int, int, int]:
     if not np.isfinite(box).all():
         raise ImageError(path, f"its box {tuple(box)} is not of four finite numbers")
     left, top, right, bottom = (round(edge) for edge in box)

@@ -17,14 +17,24 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
-def read_ahead(function: Callable[[Value], Result], values: Iterable[Value], *, workers: int) -> Iterator[Result]:
-    """Yields the function's result for each value, in order; `workers` threads work ahead of whoever takes them."""
+def read_ahead(
+    function: Callable[[Value], Result], values: Iterable[Value], *, workers: int, at_least: int = 0
+) -> Iterator[Result]:
+    """Yields the function's result for each value, in order; `workers` threads work ahead of whoever takes them.
+
+    Args:
+        function: what is made of a value.
+        values: one after the other.
+        workers: threads.
+        at_least: results that are worked ahead, where a few per thread are too few for who takes many at once.
+    """
+    window = max(AHEAD_PER_WORKER * workers, at_least)
     pool = ThreadPoolExecutor(workers, thread_name_prefix=_THREADS)
     ahead: deque[Future[Result]] = deque()
     try:
         for value in values:
             ahead.append(pool.submit(function, value))
-            if len(ahead) == AHEAD_PER_WORKER * workers:
+            if len(ahead) == window:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from aml_edge.decoding import FORMATS, read_upright_rgb, read_upright_size
+from aml_edge.decoding import FORMATS, decode_upright_rgb, read_upright_rgb, read_upright_size
 from aml_edge.errors import ImageError
 
 Array = npt.NDArray[np.generic]
@@ -389,3 +389,26 @@ def test_a_size_is_refused_as_pixels_are(path: Path, content: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         read_upright_size(path)
     assert caught.value.failures == ((path, reason_of(path)),)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "GIF"])
+def test_bytes_give_the_pixels_of_their_file(path: Path, format: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), format)
+    path.write_bytes(content)
+    assert np.array_equal(np.asarray(decode_upright_rgb(content, "s3://bucket/a")), read(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"no image", "it is no image, or of a format that is not read"),
+        (encoded(Image.new("RGB", (1, 50)), "PNG"), "it has 1×50 px, but an image has at least 2 a side"),
+    ],
+)
+def test_bytes_are_refused_under_the_name_of_what_held_them(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_upright_rgb(content, "s3://bucket/a")
+    assert caught.value.failures == (("s3://bucket/a", reason),)
+    assert str(caught.value) == (f"s3://bucket/a cannot be read as an image: {reason}; replace it or leave it out.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +214,49 @@ def test_embedding_stops_at_the_first_unreadable_image_and_lists_all(broken: lis
         embed_items(embedder, broken)
     assert len(caught.value.failures) == 3
     assert sum(embedder.calls) <= 5
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes in memory, as those of a store."""
+
+    content: bytes
+    name: str = "s3://bucket/a.png"
+    signature: str = "1"
+
+    def read(self) -> bytes:
+        return self.content
+
+
+def test_stored_images_and_hashed_ones_have_the_pixels_of_files(broken: list[ImageItem]) -> None:
+    """Those that cannot be read have the same reasons, under the names that they go by."""
+    plain = list(load_each(broken, NATIVE, workers=2))
+    hashed = list(load_each(broken, NATIVE, workers=2, hashed=True))
+    there = broken[:39]
+    stored = [ImageItem(Path("a"), one.box, Held(one.path.read_bytes())) for one in there]
+    held = list(load_each(stored, NATIVE, workers=2, hashed=True, ahead=20))
+    for item, expected, *others in zip(there, plain, hashed, held, strict=False):
+        sha256 = hashlib.sha256(item.path.read_bytes()).hexdigest()
+        if isinstance(expected, UnreadableImage):
+            assert others == [expected, replace(expected, path="s3://bucket/a.png")]
+            continue
+        for other in others:
+            assert isinstance(other, LoadedImage)
+            assert (other.place, other.sha256) == (expected.place, sha256)
+            assert np.array_equal(other.pixels, expected.pixels)
+    assert hashed[39] == plain[39] == UnreadableImage(39, broken[39].path, "there is no such file")
+    assert len(held) == 39
+
+
+def test_a_file_that_is_too_large_for_an_image_is_not_read(
+    items: list[ImageItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_loading, "LARGEST_FILE_BYTES", 20)
+    size = items[0].path.stat().st_size
+    (result,) = load_each(items[:1], NATIVE, workers=1, hashed=True)
+    assert result == UnreadableImage(0, items[0].path, f"it has {size} bytes, and an image at most 20")
+
+
+def test_a_folder_is_no_image_file(tmp_path: Path) -> None:
+    (result,) = load_each([ImageItem(tmp_path)], NATIVE, workers=1, hashed=True)
+    assert result == UnreadableImage(0, tmp_path, "Is a directory")

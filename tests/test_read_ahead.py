@@ -34,6 +34,20 @@ def test_values_are_taken_only_as_far_ahead_as_the_bound() -> None:
         assert taken[0] <= done + 3 * AHEAD_PER_WORKER
 
 
+@pytest.mark.parametrize(("at_least", "window"), [(0, 4), (3, 4), (9, 9)])
+def test_as_many_are_worked_ahead_as_are_taken_at_once(at_least: int, window: int) -> None:
+    """Two workers: two each, or what is asked for where that is more."""
+    taken: list[int] = []
+    results = read_ahead(taken.append, range(50), workers=2, at_least=at_least)
+    next(results)
+    deadline = time.monotonic() + 10
+    while len(taken) < window and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.01)
+    assert sorted(taken) == list(range(window))
+    results.close()  # type: ignore[attr-defined]
+
+
 def test_what_goes_wrong_is_raised_in_its_place_and_no_thread_is_left() -> None:
     before = threading.active_count()
     results = read_ahead(lambda value: 1 // value, [1, 1, 0, 1], workers=2)

@@ -224,7 +224,7 @@ def _look_at(
                 try:
                     sizes[path] = read_upright_rgb(path).size if decode else read_upright_size(path)
                 except ImageError as problem:
-                    broken.append(problem.failures[0])
+                    broken.append((path, problem.failures[0][1]))
             else:
                 missing.append(path)
             task.advance()

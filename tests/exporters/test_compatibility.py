@@ -208,7 +208,7 @@ def test_unreadable_images_are_all_named(index: TeacherIndex, images: Verificati
     broken = replace(images, others=images.others + bad, other_ids=(*images.other_ids, "torn.png", "empty.jpg"))
     with pytest.raises(ImageBatchError) as failure:
         measure_compatibility(sides(FakeEmbedder(SPACE, SQUARE)), index, broken)
-    assert [path.name for path, _ in failure.value.failures] == ["torn.png", "empty.jpg"]
+    assert [Path(path).name for path, _ in failure.value.failures] == ["torn.png", "empty.jpg"]
 
 
 def test_an_index_that_holds_what_cannot_be_an_embedding_proves_nothing(

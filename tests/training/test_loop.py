@@ -285,5 +285,5 @@ def test_unreadable_images_are_all_listed_at_the_step_that_needs_the_first(
     training = new_training(loop_settings("reg"), images=replace(labelled_set, items=tuple(items)))
     with pytest.raises(ImageBatchError, match="2 of 12 images cannot be read") as caught:
         list(steps_of(training))
-    assert [path.name for path, _ in caught.value.failures] == ["5.png", "11.png"]
+    assert [Path(path).name for path, _ in caught.value.failures] == ["5.png", "11.png"]
     assert training.position == Position(1, 1, 1)
