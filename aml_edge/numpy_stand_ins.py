@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 _NUMBERS = re.compile(r"[<>=|]?([fiu][1248]|b1)")
 _BYTE_ORDERS = "<>=|"
+_MOST_DIMENSIONS, _LONGEST_SIDE = 32, 2**63 - 1
+"""NumPy's own bounds; numbers beyond them take long to multiply."""
 
 
 class NumpyDtype:
@@ -26,7 +28,8 @@ class NumpyDtype:
 
     def __init__(self, name: object, align: object = False, copy: object = True) -> None:
         if not isinstance(name, str) or not _NUMBERS.fullmatch(name) or name.endswith("f1"):
-            raise ValueError(f"it holds a NumPy array of {name!r}; only arrays of numbers are read.")
+            shown = f"{name[:20]!r}" if isinstance(name, str) else type(name).__name__
+            raise ValueError(f"it holds a NumPy array of {shown}; only arrays of numbers are read.")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: object) -> None:
@@ -51,7 +54,8 @@ class NumpyArray:
             isinstance(dtype, NumpyDtype)
             and content is not None
             and isinstance(shape, tuple)
-            and all(type(side) is int and side >= 0 for side in shape)
+            and len(shape) <= _MOST_DIMENSIONS
+            and all(type(side) is int and 0 <= side <= _LONGEST_SIDE for side in shape)
         ):
             raise ValueError("it holds a NumPy array of something else than numbers.")
         if len(content) != dtype.dtype.itemsize * int(np.prod(shape, dtype=object)):

@@ -1,8 +1,9 @@
 """Reads the pickles that published data sets come in: containers, text, numbers, arrays of numbers, and no other type.
 
-Two walls. The pickle is parsed without running it and every type that it names must be known, so a hostile one is
-refused before anything of it runs. Then Python's unpickler reads it, and finds stand-ins under the known names: NumPy
-itself is never called (`aml_edge.numpy_stand_ins`), nor is a codec.
+Two walls. The pickle is parsed without running it: every type that it names must be known, and it may not make more
+work than befits its length (`aml_edge.pickle_weight`), so a hostile one is refused before anything of it runs. Then
+Python's unpickler reads it, and finds stand-ins under the known names: NumPy itself is never called
+(`aml_edge.numpy_stand_ins`), nor is a codec.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO
 
 from aml_edge.errors import DatasetError, UnsafePickleError
 from aml_edge.numpy_stand_ins import STAND_INS
+from aml_edge.pickle_weight import Operation, weighed
 
 _LATIN1 = "latin1"
 _REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
@@ -23,7 +25,6 @@ _REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFF
 _NUMBERED_MEMORY = ("PUT", "BINPUT", "LONG_BINPUT")
 """Python's unpickler makes room for all numbers up to the one they name: a few bytes could claim gigabytes."""
 _NO_TEXT = "?"
-_Operation = tuple[pickletools.OpcodeInfo, object, int | None]
 
 
 def _latin1_bytes(text: object = "", encoding: object = _LATIN1) -> bytes:
@@ -103,7 +104,7 @@ def unpickled(content: bytes, known: Mapping[str, object] = KNOWN) -> object:
         UnsafePickleError: it wants another type, whose name is all that the message says; nothing of it has run.
         Exception: it is damaged, and what a damaged pickle raises can be anything.
     """
-    for wanted in _types_of(_plain(content)):
+    for wanted in _types_of(weighed(_plain(content))):
         _require_known(wanted, known)
     read: object = _Unpickler(content, known).load()
     return read
@@ -115,10 +116,10 @@ def types_named_in(stream: IO[bytes]) -> Iterator[str]:
     Raises:
         ValueError: the stream holds no pickle, or a damaged one.
     """
-    return _types_of(pickletools.genops(stream))
+    return _types_of(weighed(pickletools.genops(stream)))
 
 
-def _types_of(operations: Iterable[_Operation]) -> Iterator[str]:
+def _types_of(operations: Iterable[Operation]) -> Iterator[str]:
     """Yields the names; a name that is put together from two texts is followed as honest files put it together."""
     pushed = [_NO_TEXT, _NO_TEXT]
     memory: dict[int, str] = {}
@@ -138,7 +139,7 @@ def _types_of(operations: Iterable[_Operation]) -> Iterator[str]:
             pushed = [pushed[-1], str(argument) if is_text else _NO_TEXT]
 
 
-def _plain(content: bytes) -> Iterator[_Operation]:
+def _plain(content: bytes) -> Iterator[Operation]:
     """Yields a pickle's operations; raises `ValueError` at one that no data set needs."""
     for operation, argument, place in pickletools.genops(content):
         if operation.name in _REFUSED_OPERATIONS:

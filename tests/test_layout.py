@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress", "native_output", "numpy_stand_ins", "file_lock", "read_ahead"),
+    ("errors", "progress", "native_output", "numpy_stand_ins", "pickle_weight", "file_lock", "read_ahead"),
     ("decoding",),
     ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol"),
     ("artifact", "pixels"),
@@ -22,7 +22,10 @@ CORE_ORDER = (
     ("image_loading", "formats"),
     ("networks",),
     ("runtimes",),
-    ("search", "bootstrap", "ranking"),
+    ("search", "bootstrap", "ground_truth"),
+    ("row_reading", "score_counting"),
+    ("labelled_ranks",),
+    ("ranking",),
     ("measures",),
     ("datasets",),
     ("index",),
