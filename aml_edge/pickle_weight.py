@@ -42,6 +42,10 @@ class _Thing:
     """
 
     __slots__ = ("depth", "length", "nodes", "parts")
+    depth: int
+    length: int
+    nodes: int
+    parts: tuple[_Thing, ...]
 
     def __init__(self, length: int = 0, parts: tuple[_Thing, ...] = (), *, is_tuple: bool = False) -> None:
         self.nodes = 1 + sum(part.nodes for part in parts)
