@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aml_edge.bootstrap import Interval, paired_bootstrap
-from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.evaluation import evaluate_retrieval
 from aml_edge.index import TeacherIndex, open_index

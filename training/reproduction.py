@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.datasets.revisited import ground_truth_files
 from aml_edge.datasets.sfm import sfm_files

@@ -74,7 +74,7 @@ class TruthOptions:
             given, missing = ("--dataset", "--index") if self.index is None else ("--index", "--dataset")
             raise UsageError(f"`{given}` is given without `{missing}`; mAP needs both, sizes and speeds need neither.")
         from aml_edge.benchmarks.retrieval import GroundTruth
-        from aml_edge.datasets.layouts import load_test_set
+        from aml_edge.datasets.loading import load_test_set
         from aml_edge.index import open_index
 
         return GroundTruth(open_index(self.index), load_test_set(self.dataset))

@@ -71,7 +71,7 @@ def _run(out: Path, console: Console) -> DemoReport:
     from aml_edge.cli import demo_steps as steps
     from aml_edge.cli.console import unredirected
     from aml_edge.cli.retrieval_table import summary_table
-    from aml_edge.datasets.layouts import load_test_set
+    from aml_edge.datasets.loading import load_test_set
     from aml_edge.datasets.synthetic.spec import SyntheticSpec
     from aml_edge.datasets.synthetic.writing import write_synthetic
     from aml_edge.exporters.verification_summary import summarise_verification

@@ -102,7 +102,7 @@ def evaluate(
 ) -> None:
     """Measure how well a student's queries find images: in its own database, and in the teacher's index."""
     from aml_edge.cli.retrieval_table import retrieval_table
-    from aml_edge.datasets.layouts import load_test_set
+    from aml_edge.datasets.loading import load_test_set
     from aml_edge.evaluation import evaluate_contestants
     from aml_edge.index import open_index
 

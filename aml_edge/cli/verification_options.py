@@ -39,7 +39,7 @@ class ImageOptions:
 
     def find(self, progress: Progress) -> VerificationImages | None:
         """Returns the images, or None where none were named; `UsageError` where both ways were."""
-        from aml_edge.datasets.layouts import load_test_set
+        from aml_edge.datasets.loading import load_test_set
         from aml_edge.exporters.verification_images import (
             DEFAULT_MOST_IMAGES,
             images_of_dataset,
@@ -51,7 +51,7 @@ class ImageOptions:
         if self.dataset is not None and self.images is not None:
             raise UsageError(f"`dataset` is {self.dataset} and `images` is {self.images}; name one of them.")
         if self.dataset is not None:
-            found = images_of_dataset(load_test_set(self.dataset), most)
+            found = images_of_dataset(load_test_set(self.dataset, progress=progress), most)
         elif self.images is not None:
             found = images_of_folder(self.images, most)
         else:

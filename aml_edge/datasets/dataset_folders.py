@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aml_edge.datasets.revisited import ground_truth_files
-from aml_edge.datasets.sfm import sfm_files
+from aml_edge.datasets.layouts import LAYOUTS
+from aml_edge.errors import DatasetError
 
 
 def is_dataset(root: Path) -> bool:
-    """Returns whether a folder is laid out as revisited Oxford or as retrieval-SfM, its metadata unread."""
-    return bool(ground_truth_files(root) or sfm_files(root))
+    """Returns whether a folder has a published layout, its metadata unread."""
+    return any(layout.metadata(root) for layout in LAYOUTS.values())
 
 
 def datasets_below(root: Path) -> tuple[Path, ...]:
@@ -27,3 +27,11 @@ def datasets_below(root: Path) -> tuple[Path, ...]:
         found += [here / name for name in datasets]
         subfolders[:] = [name for name in inside if name not in datasets]
     return tuple(sorted(found))
+
+
+def require_no_datasets(root: Path) -> None:
+    """Refuses a folder of data sets: their images would be mixed, and those of the SfM layout, without suffix, lost."""
+    datasets = datasets_below(root)
+    if datasets:
+        listed = ", ".join(str(folder) for folder in datasets[:5])
+        raise DatasetError(f"{root} holds data sets, not images; give one of them: {listed}.")

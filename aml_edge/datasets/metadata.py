@@ -12,9 +12,12 @@ from pathlib import PurePosixPath
 
 from aml_edge.errors import DatasetError
 from aml_edge.numpy_stand_ins import NumpyArray
+from aml_edge.pixels import Box
 
 _NOT_IN_A_LIST = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LARGEST = 2**63
+_FAR = 1e6
+"""px; no image reaches so far, and NaN is not below it."""
 
 
 def values_of(value: object, where: str) -> tuple[object, ...]:
@@ -62,6 +65,18 @@ def rows_of(value: object, rows: int, where: str) -> tuple[int, ...]:
     if outside:
         raise DatasetError(f"{where} names row {outside[0]}, but there are {rows}, counted from 0.")
     return numbers
+
+
+def box_of(value: object, where: str) -> Box:
+    """Returns the box in a list of four edges, px."""
+    values = values_of(value, where)
+    edges = [float(edge) for edge in values if isinstance(edge, int | float) and abs(edge) < _FAR]
+    if (len(values), len(edges)) != (4, 4):
+        raise DatasetError(f"{where} is not of four finite numbers x0, y0, x1, y1.")
+    left, top, right, bottom = edges
+    if left >= right or top >= bottom:
+        raise DatasetError(f"{where} ({left:g}, {top:g}, {right:g}, {bottom:g}) holds nothing.")
+    return (left, top, right, bottom)
 
 
 def is_listable(name: str) -> bool:

@@ -12,18 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
-from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, stays_inside, values_of
+from aml_edge.datasets.metadata import box_of, names_of, require_distinct, rows_of, stays_inside, values_of
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError, unusable_path
 from aml_edge.image_loading import ImageItem
-from aml_edge.pixels import Box
 from aml_edge.protocol import Protocol
 from aml_edge.ranking import QueryGroundTruth
 from aml_edge.safe_pickle import read_pickle
 
 _LABELS = ("easy", "hard", "junk")
-_FAR = 1e6
-"""px; no image reaches so far, and NaN is not below it."""
 
 
 def ground_truth_files(root: Path) -> tuple[Path, ...]:
@@ -39,13 +36,18 @@ def load_revisited(root: Path) -> RetrievalDataset:
         UsageError: there is no such folder.
         UnsafePickleError: the ground truth wants a type that it does not need.
     """
+    dataset = read_revisited_folder(root)
+    require_files(root, (*dataset.query_items, *dataset.database_items))
+    return dataset
+
+
+def read_revisited_folder(root: Path) -> RetrievalDataset:
+    """Returns the data set in a folder as `load_revisited`; whether its images are there is not looked at."""
     files = ground_truth_files(root)
     if len(files) != 1:
         message = f"{root} holds {len(files)} files gnd_*.pkl; a data set in the revisited layout has one, beside jpg/."
         raise unusable_path(root, message, DatasetError)
-    dataset = read_revisited(files[0])
-    require_files(root, (*dataset.query_items, *dataset.database_items))
-    return dataset
+    return read_revisited(files[0])
 
 
 def read_revisited(path: Path) -> RetrievalDataset:
@@ -70,7 +72,7 @@ def read_revisited(path: Path) -> RetrievalDataset:
         where = f"{path}: query {place} ({name})"
         if not isinstance(record, Mapping) or not {"bbx", *_LABELS} <= set(record):
             raise DatasetError(f"{where} does not have bbx, easy, hard and junk; get the revisited ground truth.")
-        query_items.append(ImageItem(root / _image_id(name), _box(record["bbx"], where)))
+        query_items.append(ImageItem(root / _image_id(name), box_of(record["bbx"], f"{where}: bbx")))
         ground_truth.append(_ground_truth(record, len(names), where))
     return RetrievalDataset(
         name=path.stem.removeprefix("gnd_"),
@@ -85,17 +87,6 @@ def read_revisited(path: Path) -> RetrievalDataset:
 
 def _image_id(name: str) -> str:
     return f"jpg/{name}.jpg"
-
-
-def _box(value: object, where: str) -> Box:
-    values = values_of(value, f"{where}: bbx")
-    edges = [float(edge) for edge in values if isinstance(edge, int | float) and abs(edge) < _FAR]
-    if (len(values), len(edges)) != (4, 4):
-        raise DatasetError(f"{where}: bbx is not of four finite numbers x0, y0, x1, y1.")
-    left, top, right, bottom = edges
-    if left >= right or top >= bottom:
-        raise DatasetError(f"{where}: bbx ({left:g}, {top:g}, {right:g}, {bottom:g}) holds nothing.")
-    return (left, top, right, bottom)
 
 
 def _ground_truth(record: Mapping[object, object], database_size: int, where: str) -> QueryGroundTruth:

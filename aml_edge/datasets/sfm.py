@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.datasets.image_files import require_files
+from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages, NamedSplit
 from aml_edge.datasets.metadata import names_of, require_distinct, rows_of, whole_numbers_of
 from aml_edge.errors import DatasetError, unusable_path
 from aml_edge.image_loading import ImageItem
@@ -48,6 +49,12 @@ class SfmDataset:
     query_rows: tuple[int, ...]
     positive_rows: tuple[int, ...]
 
+    @property
+    def named_split(self) -> NamedSplit:
+        """The same images with their labels."""
+        labels = ImageLabels(self.clusters, self.query_rows, self.positive_rows)
+        return NamedSplit(self.split, LabelledImages(self.ids, self.items, labels))
+
 
 def sfm_files(root: Path) -> tuple[Path, ...]:
     """Returns the pickle of a folder in this layout; several where it is unclear which, none where it is no such.
@@ -75,6 +82,16 @@ def load_sfm(root: Path, split: str = TRAIN) -> SfmDataset:
     dataset = read_sfm(_sole_file(root), split)
     require_files(root, dataset.items)
     return dataset
+
+
+def read_sfm_folder(root: Path) -> tuple[NamedSplit, ...]:
+    """Returns the training split in a folder, and that of validation where it has one, as `load_sfm`.
+
+    Whether their images are there is not looked at.
+    """
+    path = _sole_file(root)
+    splits = (TRAIN, VALIDATION) if has_split(root, VALIDATION) else (TRAIN,)
+    return tuple(read_sfm(path, split).named_split for split in splits)
 
 
 def has_split(root: Path, split: str) -> bool:

@@ -265,7 +265,7 @@ def truth(here: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingSpace:
     )
     index = TeacherIndex(Path("an-index"), SPACE, Preprocessing(), ids, np.eye(2, 3, dtype=np.float32), None)
     monkeypatch.setattr("aml_edge.index.open_index", {Path("an-index"): index}.__getitem__)
-    monkeypatch.setattr("aml_edge.datasets.layouts.load_test_set", {Path("a-set"): dataset}.__getitem__)
+    monkeypatch.setattr("aml_edge.datasets.loading.load_test_set", {Path("a-set"): dataset}.__getitem__)
     return SPACE
 
 

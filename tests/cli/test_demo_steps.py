@@ -16,7 +16,7 @@ from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.cli import demo_steps as steps
 from aml_edge.cli.demo_steps import DemoPaths
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError

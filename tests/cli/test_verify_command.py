@@ -404,7 +404,7 @@ def test_both_kinds_of_images_at_once_are_refused(
     [
         (("verify", "absent.onnx", "--index", "{index}"), "error: absent.onnx does not exist"),
         (("verify", "mine.onnx", "--index", "nowhere"), "error: nowhere"),
-        (("verify", "mine.onnx", "--index", "{index}", "--dataset", "nowhere"), "error: nowhere holds 0 files gnd_"),
+        (("verify", "mine.onnx", "--index", "{index}", "--dataset", "nowhere"), "error: nowhere is no folder; give"),
         (("verify", "mine.onnx", "--index", "{index}", "--images", "nowhere"), "error: nowhere is no folder"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aml_edge.datasets.image_source import image_source
-from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.sfm import load_sfm
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.image_loading import embed_items

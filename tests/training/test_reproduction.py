@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aml_edge.contestants import Contestants
-from aml_edge.datasets.layouts import load_test_set
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.evaluation import evaluate_contestants
 from aml_edge.index import open_index
