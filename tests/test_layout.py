@@ -29,7 +29,7 @@ CORE_ORDER = (
     ("measures",),
     ("datasets",),
     ("index",),
-    ("querying",),
+    ("approximate", "querying"),
     ("embedded_sides", "whitening_building"),
     ("contestants",),
     ("evaluation",),
