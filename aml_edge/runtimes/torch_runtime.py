@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from aml_edge.embedder import Embeddings
-from aml_edge.errors import RuntimeUnavailableError, UsageError
+from aml_edge.errors import UsageError
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.runtimes.torch_device import torch_device
 from aml_edge.runtimes.torch_threads import torch_threads
 from aml_edge.space import EmbeddingSpace
 
@@ -58,7 +59,7 @@ class TorchEmbedder:
         self.space = space
         self.preprocessing = preprocessing
         self._threads = threads
-        self._device = _device(device)
+        self._device = torch_device(device)
         on_cpu = self._device.type == "cpu"
         self._batch_size = 1 if on_cpu else GPU_BATCH_SIZE
         self._normalise = Normalise(preprocessing.mean, preprocessing.std).to(self._device)
@@ -112,19 +113,6 @@ class TorchEmbedder:
                 f"`images` holds one of shape {image.shape} and {image.dtype}, but the network takes {wanted} uint8; "
                 "use aml_edge.pixels.fit_image with the embedder's preprocessing."
             )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"`device` is {name!r}; it must be 'cpu', 'cuda', or another name of PyTorch's.") from None
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        reason = str(problem).partition("\n")[0]
-        raise RuntimeUnavailableError(f"`device` is {name!r}, which this machine does not have: {reason}") from None
-    return device
 
 
 @contextmanager
