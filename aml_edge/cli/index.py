@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.text import Text
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.index_approximate import approximate
 from aml_edge.cli.index_report import print_report, report_of
 from aml_edge.scales import scales_of
 
 app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
+app.command()(approximate)
 
 
 @app.command()

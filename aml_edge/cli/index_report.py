@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from aml_edge.cli.index_approximate import print_approximate
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.scales import Scales, describe_scales
 from aml_edge.space import EmbeddingSpace
 
 if TYPE_CHECKING:
+    from aml_edge.approximate.record import ApproximateRecord
     from aml_edge.index import TeacherIndex
     from aml_edge.index.import_record import ImportRecord
 
@@ -33,6 +35,7 @@ class IndexReport:
         median_pair_distance: of at most 512 rows, 1 − cosine; nearly 0 where the teacher tells nothing apart.
         skipped: ids of images that could not be read.
         imported: where its rows came from, where they were not embedded here.
+        approximate: the approximate indexes that lie beside its rows.
     """
 
     path: Path
@@ -47,10 +50,12 @@ class IndexReport:
     median_pair_distance: float
     skipped: tuple[str, ...]
     imported: ImportRecord | None
+    approximate: tuple[ApproximateRecord, ...]
 
 
 def report_of(index: TeacherIndex) -> IndexReport:
     """Returns what there is to say of an opened index; reads 512 of its rows at most."""
+    from aml_edge.approximate.record import read_records
     from aml_edge.exporters.agreement import evenly_spaced, median_pair_distance
 
     sample = index.embeddings[evenly_spaced(len(index.ids), 512)].astype("float32", copy=False)
@@ -67,6 +72,7 @@ def report_of(index: TeacherIndex) -> IndexReport:
         median_pair_distance=median_pair_distance(sample),
         skipped=index.skipped,
         imported=index.imported,
+        approximate=read_records(index.path),
     )
 
 
@@ -83,6 +89,8 @@ def print_report(report: IndexReport, console: Console) -> None:
         ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
     ):
         console.print(f"{name:<13}  {escape(value)}", soft_wrap=True)
+    for record in report.approximate:
+        print_approximate(record, console)
     if report.imported is not None:
         _print_import(report.imported, report.space.teacher, console)
     if report.skipped:

@@ -1,0 +1,86 @@
+"""`aml-edge index approximate`: what is built beside an index's rows and said of it, and how wrong input ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aml_edge.approximate.record import approximate_path, read_record, read_records
+
+CommandLine = Callable[..., Any]
+
+
+@pytest.fixture
+def index(blob_index: Path, tmp_path: Path) -> Path:
+    """A copy of the index of 24 images, to build in."""
+    return Path(shutil.copytree(blob_index, tmp_path / "ix"))
+
+
+def described(index: Path, factory: str, said: str, trained: str = "") -> str:
+    record = read_record(approximate_path(index, factory))
+    size = f"{record.size_bytes / 1e6:.1f} MB ({record.size_bytes / 24:.0f} bytes a row)"
+    return f"approximate    {said}, {size}{trained}, FAISS {record.faiss_version}"
+
+
+def test_builds_what_is_named_and_info_lists_it(command_line: CommandLine, index: Path, tmp_path: Path) -> None:
+    plain, out = command_line("index", "info", index).out, tmp_path / "report.json"
+    ended = command_line(
+        "index", "approximate", index, "--ann", "IVF4,Flat:nprobe=2", "--ann", "HNSW8", "--seed", 3, "--json", out
+    )
+    assert (ended.code, ended.err) == (0, "")
+    lists = [
+        described(index, "IVF4,Flat", "IVF4,Flat:nprobe=2", ", trained on 24 rows (seed 3)"),
+        "trained on few rows: 24 for 4 clusters, for which FAISS asks for 156 at least",
+    ]
+    graph = described(index, "HNSW8", "HNSW8")
+    assert ended.out.splitlines()[-4:] == [str(index), *lists, graph]
+    records = json.loads(out.read_text())
+    assert [one["factory"] for one in records] == ["IVF4,Flat", "HNSW8"]
+    assert records[0]["sha256"] == read_record(approximate_path(index, "IVF4,Flat")).sha256
+
+    info = command_line("index", "info", index, "--json", out)
+    assert info.out.splitlines() == [*plain.splitlines(), graph, *lists]  # by name
+    assert [one["factory"] for one in json.loads(out.read_text())["approximate"]] == ["HNSW8", "IVF4,Flat"]
+
+
+def test_the_same_command_keeps_what_is_there(command_line: CommandLine, index: Path) -> None:
+    first = command_line("index", "approximate", index, "--ann", "SQ8")
+    made = read_records(index)
+    again = command_line("index", "approximate", index, "--ann", "SQ8", "--ann", "SQ8")
+    assert "adding to SQ8: 24/24" in first.out
+    assert again.out.splitlines() == first.out.splitlines()[-2:]
+    anew = command_line("index", "approximate", index, "--ann", "SQ8", "--training-rows", 9, "--restart")
+    assert "training SQ8: 9/9" in anew.out
+    assert read_records(index) != made
+
+
+def test_nothing_is_built_where_one_of_several_cannot_be(command_line: CommandLine, index: Path) -> None:
+    ended = command_line("index", "approximate", index, "--ann", "Flat", "--ann", "IVF4096,PQ64")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: `ann` is 'IVF4096,PQ64', which makes 4096 lists, but there are 24 rows; ask for at least one list and "
+        "no more than there are rows.\n"
+    )
+    assert not (index / "approximate").exists()
+
+
+def test_a_damaged_record_is_named_by_info(command_line: CommandLine, index: Path) -> None:
+    command_line("index", "approximate", index, "--ann", "Flat")
+    file = approximate_path(index, "Flat") / "record.json"
+    file.write_text("{")
+    ended = command_line("index", "info", index)
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {file} cannot be read: ")
+    assert command_line("index", "approximate", index, "--ann", "Flat", "--restart").code == 0
+    assert command_line("index", "info", index).code == 0
+
+
+def test_something_must_be_named(command_line: CommandLine, index: Path) -> None:
+    ended = command_line("index", "approximate", index)
+    assert ended.code == 2
+    assert "Missing option '--ann'" in ended.err
