@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.description_table import print_description
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 
 if TYPE_CHECKING:
-    from aml_edge.datasets.inspection import DatasetDescription, Spread
     from aml_edge.datasets.synthetic.writing import SyntheticReport
 
 DEFAULTS = SyntheticSpec()
@@ -100,7 +100,7 @@ def info(
             soft_wrap=True,
         )
     for description in descriptions:
-        _print_description(description, console)
+        print_description(description, console)
     write_json(descriptions, json_target)
 
 
@@ -124,36 +124,3 @@ def _print_synthetic(report: SyntheticReport, console: Console) -> None:
         ("to look at", report.contact_sheet),
     ):
         console.print(f"{name}: {escape(str(path))}", soft_wrap=True)
-
-
-def _print_description(description: DatasetDescription, console: Console) -> None:
-    images = description.images
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("layout", str(description.kind))
-    table.add_row("images", f"{images.count}, {images.size_bytes / 1e6:.1f} MB")
-    if images.smallest and images.largest:
-        common = ", ".join(f"{width}×{height} ({count})" for (width, height), count in images.common)
-        smallest, largest = ("×".join(map(str, size)) for size in (images.smallest, images.largest))
-        table.add_row("sizes", f"{common}; from {smallest} to {largest} px")
-    if description.ground_truth:
-        truth = description.ground_truth
-        table.add_row("queries", str(truth.queries))
-        table.add_row("database", f"{truth.database}, of which {truth.distractors} answer no query")
-        for label, spread in (("easy", truth.easy), ("hard", truth.hard), ("junk", truth.junk)):
-            table.add_row(label, f"{_in_words(spread)} a query, {spread.total} in all")
-    for split in description.splits:
-        clusters = "1 cluster" if split.clusters == 1 else f"{split.clusters} clusters"
-        of_clusters = f"{split.images} images of {clusters} ({_in_words(split.cluster_images)} each)"
-        table.add_row(split.split, f"{of_clusters}, {split.pairs} pairs")
-    console.print(f"[bold]{escape(description.name)}[/]  {escape(str(description.root))}", soft_wrap=True)
-    console.print(table)
-    for problem in description.problems:
-        console.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
-    if not description.problems:
-        console.print("nothing wrong was found")
-
-
-def _in_words(spread: Spread) -> str:
-    if spread.least == spread.most:
-        return str(spread.least)
-    return f"{spread.least} to {spread.most} (median {spread.median:g})"

@@ -2,117 +2,53 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
+from aml_edge.datasets.class_folder import class_names, read_class_folder
 from aml_edge.datasets.dataset_folders import datasets_below, is_dataset
+from aml_edge.datasets.description import DatasetDescription
 from aml_edge.datasets.folder import list_images
+from aml_edge.datasets.image_inspection import look_at, problem_with
+from aml_edge.datasets.labelled_images import NamedSplit
+from aml_edge.datasets.layouts import DatasetKind, find_layout
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
-from aml_edge.datasets.revisited import ground_truth_files, read_revisited
-from aml_edge.datasets.sfm import TRAIN, SfmDataset, read_sfm, sfm_files
-from aml_edge.decoding import read_upright_rgb, read_upright_size
-from aml_edge.errors import DatasetError, ImageError
+from aml_edge.datasets.sfm import TRAIN, VALIDATION, read_sfm
+from aml_edge.datasets.side_inspection import (
+    ground_truth_counts,
+    query_problems,
+    split_counts,
+    split_problems,
+    trained_and_tested,
+    unlisted,
+)
+from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
-from aml_edge.pixels import Box
 from aml_edge.progress import Progress, SilentProgress
 
-VALIDATION = "val"
-Size = tuple[int, int]
-
-
-class DatasetKind(StrEnum):
-    """How a data set is laid out."""
-
-    REVISITED = "revisited"
-    SFM = "SfM"
-    FOLDER = "folder"
-
 
 @dataclass(frozen=True)
-class Spread:
-    """How many there are of something, one count each: a query's easy images, a cluster's images."""
-
-    least: int
-    median: float
-    most: int
-    total: int
-
-
-@dataclass(frozen=True)
-class ImageCounts:
-    """The image files of a data set.
+class _Contents:
+    """What the metadata of a data set says.
 
     Args:
-        count: files that the data set names.
-        size_bytes: of those that are there.
-        smallest, largest: width and height, px, by area; None where no image can be read.
-        common: the most frequent sizes with their counts.
-    """
-
-    count: int
-    size_bytes: int
-    smallest: Size | None
-    largest: Size | None
-    common: tuple[tuple[Size, int], ...]
-
-
-@dataclass(frozen=True)
-class GroundTruthCounts:
-    """A test set's queries and answers.
-
-    Args:
-        queries, database: images.
-        easy, hard, junk: of a query.
-        distractors: database images that are no query's answer.
-    """
-
-    queries: int
-    database: int
-    easy: Spread
-    hard: Spread
-    junk: Spread
-    distractors: int
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """A split of a training set."""
-
-    split: str
-    images: int
-    clusters: int
-    cluster_images: Spread
-    pairs: int
-
-
-@dataclass(frozen=True)
-class DatasetDescription:
-    """What a data set is.
-
-    Args:
-        root: its folder.
-        name: what it calls itself.
-        kind: its layout.
-        images: all of them, the queries included.
-        ground_truth: of a test set.
-        splits: of a training set.
-        problems: what is wrong, each in one sentence; empty where nothing was found.
+        root, name, kind: of the data set.
+        dataset: its test set.
+        splits: of its training set.
+        problems: that reading them met.
     """
 
     root: Path
     name: str
     kind: DatasetKind
-    images: ImageCounts
-    ground_truth: GroundTruthCounts | None
-    splits: tuple[SplitCounts, ...]
-    problems: tuple[str, ...]
+    dataset: RetrievalDataset | None = None
+    splits: tuple[NamedSplit, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def inspect(root: Path, *, decode: bool = False, progress: Progress | None = None) -> tuple[DatasetDescription, ...]:
-    """Returns what is in a folder: a data set, the data sets in folders below it, or plain images.
+    """Returns what is in a folder: a data set, the data sets in folders below it, classes of images, or plain images.
 
     Args:
         root: the folder.
@@ -127,146 +63,65 @@ def inspect(root: Path, *, decode: bool = False, progress: Progress | None = Non
     quiet = progress or SilentProgress()
     roots = (root,) if is_dataset(root) else datasets_below(root)
     if roots:
-        return tuple(_describe(one, decode=decode, progress=quiet) for one in roots)
+        return tuple(_described(_read(one), decode=decode, progress=quiet) for one in roots)
     items = [ImageItem(root / name) for name in list_images(root)]
     if not items:
         raise DatasetError(f"{root} holds no image and no data set; give a folder that does.")
-    counts, _, problems = _look_at(items, decode=decode, progress=quiet)
-    return (DatasetDescription(root, root.resolve().name, DatasetKind.FOLDER, counts, None, (), tuple(problems)),)
+    name = root.resolve().name
+    if class_names(root):
+        contents = _Contents(root, name, DatasetKind.CLASSES, read_class_folder(root).test_set(name))
+        return (_described(contents, decode=decode, progress=quiet),)
+    seen = look_at(items, decode=decode, progress=quiet)
+    return (DatasetDescription(root, name, DatasetKind.FOLDER, seen.counts, None, (), seen.problems),)
 
 
-def _describe(root: Path, *, decode: bool, progress: Progress) -> DatasetDescription:
-    files = (*ground_truth_files(root), *sfm_files(root))
-    if len(files) > 1:
+def _read(root: Path) -> _Contents:
+    layout = find_layout(root)
+    assert layout is not None
+    files, testing, training = layout.metadata(root), layout.testing, layout.training
+    if layout.kind in (DatasetKind.REVISITED, DatasetKind.SFM) and len(files) > 1:
         named = ", ".join(path.name for path in files)
         raise DatasetError(f"{root} holds the metadata of several data sets ({named}); move all but one away.")
-    if sfm_files(root):
-        return _describe_sfm(files[0], decode=decode, progress=progress)
-    return _describe_revisited(read_revisited(files[0]), decode=decode, progress=progress)
+    if layout.kind is DatasetKind.SFM:
+        return _read_sfm(files[0])
+    dataset = testing.read(root) if testing is not None and testing.find(root) else None
+    splits = training.read(root) if training is not None and training.find(root) else ()
+    name = str(layout.kind) if dataset is None else dataset.name
+    return _Contents(root, name, layout.kind, dataset, splits)
 
 
-def _describe_revisited(dataset: RetrievalDataset, *, decode: bool, progress: Progress) -> DatasetDescription:
-    items = (*dataset.query_items, *dataset.database_items)
-    counts, sizes, problems = _look_at(items, decode=decode, progress=progress)
-    answers = dataset.ground_truth
-    named = {row for answer in answers for row in (*answer.easy, *answer.hard, *answer.junk)}
-    ground_truth = GroundTruthCounts(
-        queries=len(dataset.query_items),
-        database=len(dataset.database_items),
-        easy=_spread([len(answer.easy) for answer in answers]),
-        hard=_spread([len(answer.hard) for answer in answers]),
-        junk=_spread([len(answer.junk) for answer in answers]),
-        distractors=len(dataset.database_items) - len(named),
-    )
-    outside = [item for item in dataset.query_items if item.box and not _fits(item.box, sizes.get(item.path))]
-    problems += _problem(outside, "queries with a box that reaches outside their image")
-    unanswered = [
-        item for item, answer in zip(dataset.query_items, answers, strict=True) if not (answer.easy or answer.hard)
-    ]
-    problems += _problem(unanswered, "queries with neither easy nor hard images, which never count")
-    database = {item.path for item in dataset.database_items}
-    problems += _problem(
-        [item for item in dataset.query_items if item.path in database], "queries that are in the database too"
-    )
-    problems += _problem(_unlisted(dataset.root / "jpg", items), "files in jpg/ that are neither query nor database")
-    return DatasetDescription(
-        dataset.root, dataset.name, DatasetKind.REVISITED, counts, ground_truth, (), tuple(problems)
-    )
-
-
-def _describe_sfm(path: Path, *, decode: bool, progress: Progress) -> DatasetDescription:
+def _read_sfm(path: Path) -> _Contents:
+    """Returns what is in a training set in the SfM layout; that of validation may be missing or broken."""
     splits, problems = [read_sfm(path, TRAIN)], []
     try:
         splits.append(read_sfm(path, VALIDATION))
     except DatasetError as problem:
         problems.append(str(problem))
-    counts, _, found = _look_at([item for split in splits for item in split.items], decode=decode, progress=progress)
-    problems += found
-    for split in splits:
-        problems += _pair_problems(split)
-    trained = set(splits[0].items)
-    problems += _problem(
-        [item for split in splits[1:] for item in split.items if item in trained], "images in both splits"
-    )
+    named = tuple(split.named_split for split in splits)
+    return _Contents(path.parent, splits[0].name, DatasetKind.SFM, None, named, tuple(problems))
+
+
+def _described(contents: _Contents, *, decode: bool, progress: Progress) -> DatasetDescription:
+    dataset, splits = contents.dataset, contents.splits
+    tested = () if dataset is None else (dataset.query_items, dataset.database_items)
+    items = chain(*tested, *(split.images.items for split in splits))
+    seen = look_at(items, decode=decode, progress=progress)
+    problems = [*contents.problems, *seen.problems]
+    if dataset is not None:
+        problems += query_problems(dataset, seen.sizes)
+        problems += trained_and_tested(dataset, splits)
+    if contents.kind is DatasetKind.REVISITED and dataset is not None:
+        folder = contents.root / "jpg"
+        names = list_images(folder) if folder.is_dir() else ()
+        stray = unlisted(folder, names, [*dataset.query_items, *dataset.database_items])
+        problems += problem_with(stray, "files in jpg/ that are neither query nor database")
+    problems += split_problems(splits)
     return DatasetDescription(
-        path.parent, splits[0].name, DatasetKind.SFM, counts, None, tuple(map(_split_counts, splits)), tuple(problems)
+        root=contents.root,
+        name=contents.name,
+        kind=contents.kind,
+        images=seen.counts,
+        ground_truth=None if dataset is None else ground_truth_counts(dataset),
+        splits=tuple(map(split_counts, splits)),
+        problems=tuple(problems),
     )
-
-
-def _split_counts(dataset: SfmDataset) -> SplitCounts:
-    clusters = Counter(dataset.clusters)
-    return SplitCounts(
-        dataset.split, len(dataset.ids), len(clusters), _spread(list(clusters.values())), len(dataset.query_rows)
-    )
-
-
-def _pair_problems(dataset: SfmDataset) -> list[str]:
-    pairs = list(zip(dataset.query_rows, dataset.positive_rows, strict=True))
-    apart = [dataset.items[query] for query, other in pairs if dataset.clusters[query] != dataset.clusters[other]]
-    alone = [dataset.items[query] for query, other in pairs if query == other]
-    return [
-        *_problem(apart, f"queries of {dataset.split} with a positive of another cluster"),
-        *_problem(alone, f"queries of {dataset.split} that are their own positive"),
-    ]
-
-
-def _look_at(
-    items: Sequence[ImageItem], *, decode: bool, progress: Progress
-) -> tuple[ImageCounts, dict[Path, Size], list[str]]:
-    """Returns counts, the size of each image that can be read, and what is wrong with the others."""
-    paths = list(dict.fromkeys(item.path for item in items))
-    sizes: dict[Path, Size] = {}
-    size_bytes, missing, broken = 0, [], []
-    with progress.task("looking at images", len(paths)) as task:
-        for path in paths:
-            if path.is_file():
-                size_bytes += path.stat().st_size
-                try:
-                    sizes[path] = read_upright_rgb(path).size if decode else read_upright_size(path)
-                except ImageError as problem:
-                    broken.append((path, problem.failures[0][1]))
-            else:
-                missing.append(path)
-            task.advance()
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} of {len(paths)} images cannot be found, the first is {missing[0]}.")
-    if broken:
-        path, reason = broken[0]
-        problems.append(f"{len(broken)} of {len(paths)} images cannot be read, the first is {path}: {reason}.")
-    common = Counter(sizes.values()).most_common(3)
-    counts = ImageCounts(
-        count=len(paths),
-        size_bytes=size_bytes,
-        smallest=min(sizes.values(), key=_area, default=None),
-        largest=max(sizes.values(), key=_area, default=None),
-        common=tuple(common),
-    )
-    return counts, sizes, problems
-
-
-def _area(size: Size) -> tuple[int, int]:
-    return size[0] * size[1], size[0]
-
-
-def _fits(box: Box, size: Size | None) -> bool:
-    """Whether a box lies in its image, up to a pixel; one that cannot be read is another problem."""
-    return size is None or (min(box[:2]) >= -1 and box[2] <= size[0] + 1 and box[3] <= size[1] + 1)
-
-
-def _unlisted(folder: Path, items: Sequence[ImageItem]) -> list[ImageItem]:
-    listed = {item.path for item in items}
-    there = [folder / name for name in list_images(folder)] if folder.is_dir() else []
-    return [ImageItem(path) for path in there if path not in listed]
-
-
-def _problem(items: Sequence[ImageItem], what: str) -> list[str]:
-    return [f"{what}: {len(items)}, the first is {items[0].path}."] if items else []
-
-
-def _spread(counts: Sequence[int]) -> Spread:
-    if not counts:
-        return Spread(0, 0.0, 0, 0)
-    ordered, middle = sorted(counts), len(counts) // 2
-    median = float(ordered[middle]) if len(counts) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-    return Spread(ordered[0], median, ordered[-1], sum(ordered))

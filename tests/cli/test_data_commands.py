@@ -112,6 +112,7 @@ def test_info_describes_both_data_sets(command_line: CommandLine, synthetic: Syn
         "easy      4 a query, 8 in all",
         "hard      5 a query, 10 in all",
         "junk      2 a query, 4 in all",
+        "measures  mAP and mP@k, easy, medium and hard",
         "nothing wrong was found",
     ]
     train = lines[len(test) :]

@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from aml_edge.datasets.inspection import (
-    DatasetDescription,
-    DatasetKind,
-    GroundTruthCounts,
-    SplitCounts,
-    Spread,
-    inspect,
-)
+from aml_edge.datasets.description import DatasetDescription, GroundTruthCounts, SplitCounts, Spread
+from aml_edge.datasets.inspection import inspect
+from aml_edge.datasets.layouts import DatasetKind
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
