@@ -66,6 +66,8 @@ def read_landmark_training(root: Path) -> tuple[NamedSplit, ...]:
         names = images.split()
         ids += [_image_id("train", name, f"{path}: line {number}") for name in names]
         landmarks += [number_of(landmark, f"{path}: line {number}: landmark_id")] * len(names)
+    if not ids:
+        raise DatasetError(f"{path} names no images; get it again.")
     found = tuple(ids)
     require_distinct(found, str(path))
     return (NamedSplit("train", LabelledImages(found, FileItems(root, found), labels_of_classes(landmarks))),)
