@@ -59,6 +59,10 @@ class _Thing:
         return 1 + sum(part.nodes + part.length for part in self.parts) if self.parts else self.nodes + self.length
 
 
+_NUMBER = _Thing()
+"""Any number: nothing can be put into one, so one will do for all."""
+
+
 class _Scales:
     """The stack, the marks on it and the memory of a pickle; `work` is what it has others do."""
 
@@ -98,7 +102,7 @@ class _Scales:
             self._stack.append(_Thing(parts=self._since_mark(), is_tuple=name == "TUPLE"))
         elif name in _PUT_IN or name in _PUT_IN_FROM_MARK:
             parts = self._last(_PUT_IN[name]) if name in _PUT_IN else self._since_mark()
-            self._stack[-1].nodes += sum(part.nodes for part in parts)
+            self._put_into(self._stack[-1], sum(part.nodes for part in parts))
         elif name in _CALLED or name in _CALLED_FROM_MARK:
             parts = self._last(_CALLED[name]) if name in _CALLED else self._since_mark()
             made = _Thing(sum(part.length for part in parts))
@@ -108,12 +112,16 @@ class _Scales:
         elif name == "BUILD":
             (state,) = self._last(1)
             self.work += state.work
-            self._stack[-1].nodes += state.work
+            self._put_into(self._stack[-1], state.work)
         else:
-            length = len(argument) if isinstance(argument, str | bytes | bytearray) else 0
-            self._stack.append(_Thing(length if name not in ("GLOBAL", *_EMPTY) else 0))
+            length = len(argument) if isinstance(argument, str | bytes | bytearray) and name != "GLOBAL" else 0
+            self._stack.append(_Thing(length) if length or name in _EMPTY else _NUMBER)
         if self._stack[-1].depth > _MOST_NESTED:
             raise ValueError(f"it nests more than {_MOST_NESTED} tuples")
+
+    def _put_into(self, thing: _Thing, nodes: int) -> None:
+        if thing is not _NUMBER:  # which will not take anything
+            thing.nodes += nodes
 
     def _push_again(self, thing: _Thing) -> None:
         self.work += thing.nodes

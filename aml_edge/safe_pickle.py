@@ -19,12 +19,15 @@ from aml_edge.errors import DatasetError, UnsafePickleError
 from aml_edge.numpy_stand_ins import STAND_INS
 from aml_edge.pickle_weight import Operation, weighed
 
+MOST_BYTES = 1 << 26
+"""Of a data set's pickle: each byte can take a hundred in memory; that of SfM-120k has a tenth."""
 _LATIN1 = "latin1"
 _REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
 """Types by number, objects from elsewhere, buffers from elsewhere: no data set has them."""
 _NUMBERED_MEMORY = ("PUT", "BINPUT", "LONG_BINPUT")
 """Python's unpickler makes room for all numbers up to the one they name: a few bytes could claim gigabytes."""
 _NO_TEXT = "?"
+_FRAME_HEADER_BYTES = 9
 
 
 def _latin1_bytes(text: object = "", encoding: object = _LATIN1) -> bytes:
@@ -78,6 +81,8 @@ def read_pickle(path: Path) -> object:
         DatasetError: the file is missing, no pickle, or a damaged one.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
         return unpickled(path.read_bytes())
     except UnsafePickleError as wanted:
         raise UnsafePickleError(
@@ -140,12 +145,24 @@ def _types_of(operations: Iterable[Operation]) -> Iterator[str]:
 
 
 def _plain(content: bytes) -> Iterator[Operation]:
-    """Yields a pickle's operations; raises `ValueError` at one that no data set needs."""
+    """Yields a pickle's operations; raises `ValueError` at one that no data set needs.
+
+    A frame says how much of the file to read at a time. Python's unpickler believes one that ends within an operation,
+    and then may run other operations than those that were looked at here.
+    """
+    frame_end = previous = 0
     for operation, argument, place in pickletools.genops(content):
         if operation.name in _REFUSED_OPERATIONS:
             raise ValueError(f"it uses {operation.name}")
         if operation.name in _NUMBERED_MEMORY and isinstance(argument, int) and argument > len(content):
             raise ValueError("it claims more memory than its own length")
+        assert place is not None
+        is_frame, is_last = operation.name == "FRAME", operation.name == "STOP"
+        if (is_frame and place < frame_end) or (is_last and place + 1 < frame_end) or previous < frame_end < place:
+            raise ValueError("it has a frame of a wrong length")
+        if is_frame and isinstance(argument, int):
+            frame_end = place + _FRAME_HEADER_BYTES + argument
+        previous = place
         yield operation, argument, place
 
 

@@ -6,6 +6,7 @@ import copyreg
 import io
 import os
 import pickle
+import pickletools
 import struct
 import tracemalloc
 from pathlib import Path
@@ -100,6 +101,30 @@ def test_a_name_may_be_cut_by_a_frame(path: Path) -> None:
     content = b"\x80\x04\x8c\x05numpy\x94\x95\x0e\0\0\0\0\0\0\0\x8c\x05dtype\x94\x93\x8c\x02f8\x85R."
     assert list(types_named_in(io.BytesIO(content))) == ["numpy.dtype"]
     assert read(content, path).dtype == np.float64
+
+
+def test_a_frame_of_a_wrong_length_is_refused(path: Path) -> None:
+    """Found by fuzzing: Python's unpickler reads on somewhere else behind such a frame, and takes any memory there."""
+    content = pickle.dumps([bytearray(range(200)), "a"], 5)
+    at = content.index(b"\x95")
+    ends = {place - at - 9 for _, _, place in pickletools.genops(content) if place is not None} | {
+        len(content) - at - 9
+    }
+    read_back = 0
+    for length in (*range(0, 300), 2**31, 2**63):
+        framed = content[: at + 1] + length.to_bytes(8, "little") + content[at + 9 :]
+        if length in ends:
+            assert read(framed, path) == [bytearray(range(200)), "a"]
+            read_back += 1
+            continue
+        with pytest.raises(DatasetError, match="it has a frame of a wrong length"):
+            read(framed, path)
+    assert read_back == len([end for end in ends if end >= 0])
+
+
+def test_a_frame_in_a_frame_is_refused(path: Path) -> None:
+    with pytest.raises(DatasetError, match="it has a frame of a wrong length"):
+        read(b"\x80\x04\x95\x0c\0\0\0\0\0\0\0\x95\x02\0\0\0\0\0\0\0K\x01.", path)
 
 
 def test_large_honest_files_are_read(path: Path) -> None:
@@ -235,6 +260,16 @@ def test_the_python_2_operations_are_what_numpy_understands() -> None:
 def test_other_bytes_are_refused(path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         read(content, path)
+
+
+def test_a_file_that_is_too_large_is_not_read(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(2**26 + 1)
+    with pytest.raises(DatasetError) as caught:
+        read_pickle(path)
+    assert str(caught.value) == (
+        f"{path} cannot be read as a pickle (ValueError: it has more than 67108864 bytes); get it again."
+    )
 
 
 def test_a_missing_file_is_named(path: Path) -> None:

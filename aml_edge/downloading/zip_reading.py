@@ -6,10 +6,12 @@ of the external attributes.
 
 from __future__ import annotations
 
+import errno
 import stat
 import struct
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -48,22 +50,42 @@ def zip_members(path: Path) -> Iterator[Member]:
         BrokenArchiveError: the archive is damaged.
         zipfile.BadZipFile, and whatever else zipfile raises: the same.
     """
-    _require_small_directory(path)
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         for info in archive.infolist():
             _require_plain(info)
             if info.is_dir():
                 yield Member(info.filename, 0, True, BytesIO())
                 continue
-            with archive.open(info) as content:
+            with _content(archive, info) as content:
                 yield Member(info.filename, info.file_size, False, _Checked(content, info.file_size))
 
 
 def zip_bytes(path: Path) -> int:
     """Returns how much an archive says that it unpacks to; raises as `zip_members`."""
-    _require_small_directory(path)
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         return sum(info.file_size for info in archive.infolist())
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    _require_small_directory(path)
+    with _places_inside():
+        return zipfile.ZipFile(path)
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    with _places_inside():
+        return archive.open(info)
+
+
+@contextmanager
+def _places_inside() -> Iterator[None]:
+    """Tells a place before the file's beginning, which zipfile asks the system for, from a file that cannot be read."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno == errno.EINVAL:
+            raise BrokenArchiveError("names a place outside of itself") from None
+        raise
 
 
 def _require_plain(info: zipfile.ZipInfo) -> None:

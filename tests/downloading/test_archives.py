@@ -185,6 +185,13 @@ def test_encrypted_members_are_refused(place: Place) -> None:
     assert ": member 'a' is encrypted; nothing of the archive was kept" in place.refusal()
 
 
+def test_a_zip_member_that_lies_before_the_archive_is_refused(place: Place) -> None:
+    """Found by fuzzing: the system's error for such a place is not one about a file."""
+    moved = patched(pack({"a": PHOTO, "b": PHOTO}, "zip"), b"PK\x05\x06", 16, (2**20).to_bytes(4, "little"))
+    place.archive.write_bytes(moved)
+    assert place.refusal() == " names a place outside of itself; nothing of it was kept: get it again."
+
+
 @pytest.mark.parametrize("size", [1, 5_000])
 def test_zip_members_that_lie_about_their_size_are_refused(place: Place, size: int) -> None:
     place.archive.write_bytes(patched(pack({"a": PHOTO}, "zip"), b"PK\x01\x02", 24, size.to_bytes(4, "little")))
