@@ -13,6 +13,7 @@ from pathlib import Path
 from aml_edge.downloading.http_opening import AbsentError, BrokenConnectionError
 from aml_edge.downloading.http_transfer import Transfer, TransferLimits, megabytes, transfer
 from aml_edge.downloading.partial_files import forget_part, part_bytes, part_of
+from aml_edge.downloading.published_hashes import HashDifference, difference
 from aml_edge.downloading.records import DownloadRecord, read_record, record_of, record_path, write_record
 from aml_edge.errors import DownloadError
 from aml_edge.file_lock import locked
@@ -33,12 +34,23 @@ class RemoteFile:
         sha256: the first hex digits of its SHA-256, or all 64; empty where none is known.
         beginnings: what it may begin with, as files of its kind do; empty where anything will do.
         most_bytes: how long it can be.
+        md5: its MD5, 32 hex digits; empty where none is known.
     """
 
     urls: tuple[str, ...]
     sha256: str = ""
     beginnings: tuple[bytes, ...] = ()
     most_bytes: int = 1_000_000_000
+    md5: str = ""
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether a hash of it is known."""
+        return bool(self.sha256 or self.md5)
+
+    def difference(self, file: Path, sha256: str) -> HashDifference | None:
+        """Returns how a file with this SHA-256 differs from the published one; None where it does not."""
+        return difference(file, sha256, sha256=self.sha256, md5=self.md5)
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ def download(
         url = _fetch_anywhere(remote, path, progress, patience)
         record = _right_record(remote, path, url)
         _put_in_place(path, record)
-        if not remote.sha256:
+        if not remote.has_hash:
             progress.say(f"no hash of {path.name} is published; its SHA-256 is {record.sha256}")
 
 
@@ -94,10 +106,10 @@ def require_right(remote: RemoteFile, path: Path) -> None:
     record, sha256 = read_record(path), file_sha256(path)
     if not _begins_right(remote, path):
         raise DownloadError(f"{path} is no file of its kind; delete it and run the same command again.")
-    if not sha256.startswith(remote.sha256):
+    if differs := remote.difference(path, sha256):
         raise DownloadError(
-            f"{path} is damaged or another file: its SHA-256 begins with {sha256[: len(remote.sha256)]}, the published "
-            f"one with {remote.sha256}; delete it and run the same command again."
+            f"{path} is damaged or another file: its {differs.algorithm} begins with {differs.found}, the published "
+            f"one with {differs.published}; delete it and run the same command again."
         )
     if record is not None and record.sha256 != sha256:
         raise DownloadError(
@@ -122,14 +134,14 @@ def _fetch_anywhere(remote: RemoteFile, path: Path, progress: SayingProgress, pa
         try:
             fetched = _fetch(url, path, remote, patience, progress)
             doubtful = fetched.resumed or not fetched.proven
-            if doubtful and not file_sha256(part).startswith(remote.sha256):
+            if doubtful and remote.has_hash and remote.difference(part, file_sha256(part)):
                 progress.say("what came is not the published file; fetching it anew")
                 forget_part(part)
                 fetched = _fetch(url, path, remote, patience, progress)
         except AbsentError as answer:
             absent.append(f"{url} ({answer})")
             continue
-        if not (fetched.proven or remote.sha256):
+        if not (fetched.proven or remote.has_hash):
             forget_part(part)
             raise DownloadError(
                 f"{url} does not say how long the file is, and no hash of it is known, so nobody can tell whether it "
@@ -173,11 +185,11 @@ def _right_record(remote: RemoteFile, path: Path, url: str) -> DownloadRecord:
             f"is at that address, or find the file elsewhere and put it at {path}."
         )
     record = record_of(url, part)
-    if not record.sha256.startswith(remote.sha256):
+    if differs := remote.difference(part, record.sha256):
         forget_part(part)
         raise DownloadError(
-            f"{url} gives a file whose SHA-256 begins with {record.sha256[: len(remote.sha256)]}, but the published "
-            f"one begins with {remote.sha256}; it was not kept: try again later, or find the file elsewhere."
+            f"{url} gives a file whose {differs.algorithm} begins with {differs.found}, but the published one begins "
+            f"with {differs.published}; it was not kept: try again later, or find the file elsewhere."
         )
     if before is None or before.sha256 == record.sha256:
         return before or record
