@@ -1,10 +1,10 @@
 """`build_index`: a teacher embeds a folder of images, in shards, and a build that was killed goes on to the same bytes.
 
-Shards lie in `OUT.partial` (`aml_edge.index.shards`); the finished index appears as `OUT` by one rename. Images reach
-the embedder in groups whose bounds depend on their place alone, so it makes no difference where a build was
-interrupted. That its bytes are then the same needs an embedder that gives the same rows for the same groups: PyTorch
-does on one machine, for one number of threads. The plan therefore records what embeds and what decodes, and a build
-under another plan is refused.
+Shards lie in `OUT.partial` (`aml_edge.index.shards`); the finished index appears as `OUT` by one rename. A shard has
+the same bytes whoever embeds it and when (`aml_edge.index.shard_embedding`), so it makes no difference where a build
+was interrupted. That needs an embedder that gives the same rows for the same groups of images: PyTorch does on one kind
+of processor, for one number of threads. The plan therefore records what embeds and what decodes, and a build under
+another plan is refused.
 """
 
 from __future__ import annotations
@@ -12,23 +12,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
-import numpy as np
-import PIL
-
 from aml_edge.datasets.image_source import ImageSource
-from aml_edge.embedder import Embedder, Embeddings
-from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
-from aml_edge.image_loading import LoadedImage, UnreadableImage, load_each
-from aml_edge.index.checked_rows import unsound_rows
+from aml_edge.embedder import Embedder
+from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.index.record import RECORD_FILE, IndexRecord
+from aml_edge.index.shard_embedding import DECODER, InThisProcess, ShardEngine, ShardImages, ShardJob
 from aml_edge.index.shards import (
     BuildPlan,
-    Shard,
     ShardSummary,
     begin_build,
     is_build_of,
@@ -44,12 +38,8 @@ from aml_edge.index.teacher_index import IDS_FILE, WHITENING_FILE, TeacherIndex,
 from aml_edge.index.writing import write_rows
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import encode_whitening
-from aml_edge.pixels import Pixels
-from aml_edge.progress import Progress, ProgressTask, SilentProgress
+from aml_edge.progress import Progress, SilentProgress
 from aml_edge.scales import SINGLE_SCALE, Scales
-
-IMAGES_AT_ONCE = 64
-"""Images held as pixels and handed to the embedder together: 150 MB at 1024 px."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +75,31 @@ def build_index(
     *,
     progress: Progress | None = None,
 ) -> TeacherIndex:
-    """Returns the index of a teacher over images, after it was written; an unfinished one of the same plan goes on.
+    """Returns the index of a teacher over images, embedded in this process; else as `build_index_with`.
 
     Args:
         embedder: the teacher, its whitening included; its name says what computes, with version and threads.
+        source, out, options, progress: as there.
+
+    Raises:
+        ImageBatchError, TeacherIndexError, DownloadError, UsageError: as there.
+    """
+    options = options or IndexOptions()
+    return build_index_with(InThisProcess(embedder, options.workers), source, out, options, progress=progress)
+
+
+def build_index_with(
+    engine: ShardEngine,
+    source: ImageSource,
+    out: Path,
+    options: IndexOptions,
+    *,
+    progress: Progress | None = None,
+) -> TeacherIndex:
+    """Returns the index of a teacher over images, after it was written; an unfinished one of the same plan goes on.
+
+    Args:
+        engine: what embeds with the teacher, its whitening included.
         source: the images.
         out: the index's folder, which must not hold anything yet.
         options: how to build it.
@@ -98,18 +109,20 @@ def build_index(
         ImageBatchError: images cannot be read and are not to be skipped; all of them are listed.
         TeacherIndexError: `out` is taken, an unfinished build has another plan, or an embedding is not finite
             or not of unit length.
+        DownloadError: what holds images cannot be reached; the same call goes on.
+        EngineError: the engine cannot run, or broke off; the same call goes on.
         UsageError: the whitening is not that of the embedder's space.
     """
-    options, partial = options or IndexOptions(), Path(f"{out}.partial")
-    _require_whitening(embedder, options.whitening)
+    partial = Path(f"{out}.partial")
+    _require_whitening(engine, options.whitening)
     plan = BuildPlan(
-        space=embedder.space,
-        preprocessing=embedder.preprocessing,
+        space=engine.space,
+        preprocessing=engine.preprocessing,
         images=len(source.ids),
         ids_sha256=hashlib.sha256(encode_ids(source.ids)).hexdigest(),
         shard_images=options.shard_images,
-        engine=embedder.name,
-        decoder=f"pillow {PIL.__version__}",
+        engine=engine.name,
+        decoder=DECODER,
         scales=options.scales,
     )
     if _is_taken(out):
@@ -122,7 +135,7 @@ def build_index(
         return open_index(out)
     with sole_builder(partial):
         begin_build(partial, plan, restart=options.restart)
-        build = _Build(embedder, source, partial, options)
+        build = _Build(engine, source, partial, options)
         summaries = build.embed_missing(progress or SilentProgress())
         build.assemble(summaries, partial / "index")
         os.rename(partial / "index", out)
@@ -132,31 +145,28 @@ def build_index(
 
 @dataclass(frozen=True)
 class _Build:
-    embedder: Embedder
+    engine: ShardEngine
     source: ImageSource
     folder: Path
     options: IndexOptions
 
     def embed_missing(self, progress: Progress) -> list[ShardSummary]:
         """Returns the summary of every shard, after those that were not there have been written."""
-        total, size = len(self.source.items), self.options.shard_images
-        shards = [range(start, min(start + size, total)) for start in range(0, total, size)]
-        signatures = [self._signature(places) for places in shards]
+        shards, total = self._shards(), len(self.source.items)
+        signatures = [signature_of(shard.ids, shard.items) for shard in shards]
         summaries = {
-            number: summary
-            for number, (places, signature) in enumerate(zip(shards, signatures, strict=True))
-            if (summary := self._summary(number, places, signature)) is not None
+            shard.number: summary
+            for shard, signature in zip(shards, signatures, strict=True)
+            if (summary := self._summary(shard, signature)) is not None
         }
-        pending = [number for number in range(len(shards)) if number not in summaries]
-        items = [self.source.items[place] for number in pending for place in shards[number]]
-        results = load_each(items, self.embedder.preprocessing, workers=self.options.workers, hashed=True)
+        missing = tuple(shard for shard in shards if shard.number not in summaries)
+        job = ShardJob(missing, total, self.options.skip_unreadable)
         with progress.task("embedding", total) as task:
-            task.advance(total - len(items))
-            for number in pending:
-                shard = self._embed_shard(results, shards[number], task)
+            task.advance(total - sum(len(shard.items) for shard in missing))
+            for number, shard in self.engine.embed(job, task):
                 write_shard(shard_path(self.folder, number), shard, signatures[number])
                 summaries[number] = shard.summary
-        return [summaries[number] for number in range(len(shards))]
+        return [summaries[shard.number] for shard in shards]
 
     def assemble(self, summaries: Sequence[ShardSummary], folder: Path) -> None:
         """Writes the finished index into `folder`."""
@@ -174,10 +184,10 @@ class _Build:
         if self.options.whitening is not None:
             (folder / WHITENING_FILE).write_bytes(encode_whitening(self.options.whitening))
         shards = (read_shard(shard_path(self.folder, number), one) for number, one in enumerate(summaries))
-        written = write_rows(folder, kept, self.embedder.space.dimension, shards)
+        written = write_rows(folder, kept, self.engine.space.dimension, shards)
         record = IndexRecord(
-            space=self.embedder.space,
-            preprocessing=self.embedder.preprocessing,
+            space=self.engine.space,
+            preprocessing=self.engine.preprocessing,
             count=len(kept),
             ids_sha256=hashlib.sha256(ids).hexdigest(),
             skipped=tuple(self.source.ids[place] for place in sorted(unreadable)),
@@ -187,54 +197,19 @@ class _Build:
         )
         (folder / RECORD_FILE).write_text(record.dumps(), encoding="utf-8")
 
-    def _embed_shard(
-        self, results: Iterator[LoadedImage | UnreadableImage], places: range, task: ProgressTask
-    ) -> Shard:
-        rows, unreadable = [np.empty((0, self.embedder.space.dimension), np.float32)], []
-        hashes: list[str] = []
-        for start in range(places.start, places.stop, IMAGES_AT_ONCE):
-            group = dict(zip(range(start, places.stop), islice(results, IMAGES_AT_ONCE), strict=False))
-            loaded = {place: one for place, one in group.items() if isinstance(one, LoadedImage)}
-            if len(loaded) < len(group) and not self.options.skip_unreadable:
-                raise self._all_unreadable(chain(group.values(), results), task)
-            unreadable += [place for place in group if place not in loaded]
-            hashes += [one.sha256 for one in loaded.values() if one.sha256 is not None]
-            if loaded:
-                rows.append(self._embed({place: one.pixels for place, one in loaded.items()}))
-            task.advance(len(group))
-        return Shard(np.concatenate(rows), tuple(hashes), tuple(unreadable))
+    def _shards(self) -> list[ShardImages]:
+        size = self.options.shard_images
+        return [
+            ShardImages(number, part.start, tuple(self.source.ids[part]), tuple(self.source.items[part]))
+            for number, part in enumerate(slice(start, start + size) for start in range(0, len(self.source.ids), size))
+        ]
 
-    def _all_unreadable(self, results: Iterable[LoadedImage | UnreadableImage], task: ProgressTask) -> ImageBatchError:
-        """Returns the error that lists every unreadable image, after the rest was read for nothing else."""
-        failures = []
-        for one in results:
-            if isinstance(one, UnreadableImage):
-                failures.append((one.path, one.reason))
-            task.advance(status="looking for unreadable images")
-        return ImageBatchError(failures, len(self.source.items), skippable=True)
-
-    def _embed(self, loaded: Mapping[int, Pixels]) -> Embeddings:
-        rows = self.embedder.embed(list(loaded.values()))
-        assert rows.shape == (len(loaded), self.embedder.space.dimension)
-        unsound = unsound_rows(rows)
-        if len(unsound):
-            first = self.source.ids[list(loaded)[unsound[0]]]
-            raise TeacherIndexError(
-                f"{self.embedder.name} gives {len(unsound)} embeddings that are not finite or not of unit length, the "
-                f"first for {first}; an index takes none of those: check the teacher's weights, or leave the image out."
-            )
-        return rows
-
-    def _summary(self, number: int, places: range, signature: str) -> ShardSummary | None:
-        path = shard_path(self.folder, number)
-        summary = summarise_shard(path, len(places), self.embedder.space.dimension, signature)
+    def _summary(self, shard: ShardImages, signature: str) -> ShardSummary | None:
+        path = shard_path(self.folder, shard.number)
+        summary = summarise_shard(path, len(shard.items), self.engine.space.dimension, signature)
         if summary is not None and summary.unreadable and not self.options.skip_unreadable:
             return None
         return summary
-
-    def _signature(self, places: range) -> str:
-        part = slice(places.start, places.stop)
-        return signature_of(self.source.ids[part], self.source.items[part])
 
 
 def _is_taken(out: Path) -> bool:
@@ -242,11 +217,11 @@ def _is_taken(out: Path) -> bool:
     return out.exists() and not (out.is_dir() and not any(out.iterdir()))
 
 
-def _require_whitening(embedder: Embedder, whitening: Whitening | None) -> None:
+def _require_whitening(engine: ShardEngine, whitening: Whitening | None) -> None:
     given = None if whitening is None else whitening.sha256
-    if embedder.space.whitening_sha256 != given:
+    if engine.space.whitening_sha256 != given:
         raise UsageError(
-            f"`whitening` is {_short(given)}, but the embedder's space has {_short(embedder.space.whitening_sha256)}; "
+            f"`whitening` is {_short(given)}, but the embedder's space has {_short(engine.space.whitening_sha256)}; "
             "give the one that the embedder ends in."
         )
 

@@ -175,14 +175,10 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def signature_of(ids: Sequence[str], items: Sequence[ImageItem]) -> str:
-    """Returns a SHA-256 over ids, boxes, sizes and modification times of image files."""
+    """Returns a SHA-256 over ids, boxes, sizes and modification times of image files, or versions of stored ones."""
     digest = hashlib.sha256()
     for one, item in zip(ids, items, strict=True):
-        try:
-            status = os.stat(item.path)
-            seen = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            seen = "missing"
+        seen = _seen(item.path) if item.stored is None else item.stored.signature
         digest.update(f"{one}\0{item.box}\0{seen}\n".encode())
     return digest.hexdigest()
 
@@ -215,6 +211,14 @@ def read_shard(path: Path, summary: ShardSummary) -> Shard:
     parts = load_file(path)
     hashes = tuple(digest.tobytes().hex() for digest in parts[_HASHES])
     return Shard(np.ascontiguousarray(parts[_ROWS]), hashes, summary.unreadable)
+
+
+def _seen(path: Path) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _planned(folder: Path) -> str | None:

@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +23,7 @@ from safetensors.numpy import save
 from aml_edge.datasets.image_source import ImageSource, image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
-from aml_edge.index import building, open_index
+from aml_edge.index import open_index, shard_embedding
 from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.index.shards import sole_builder
 from aml_edge.networks.whitening import Whitening
@@ -119,7 +117,7 @@ def test_size_of_shards_changes_nothing(source: ImageSource, tmp_path: Path, mon
     embedder = FakeEmbedder(SPACE, PREPROCESSING)
     build_index(embedder, source, tmp_path / "whole")
     for size, at_once in ((1, 1), (4, 3), (11, 4), (12, 64)):
-        monkeypatch.setattr(building, "IMAGES_AT_ONCE", at_once)
+        monkeypatch.setattr(shard_embedding, "IMAGES_AT_ONCE", at_once)
         build_index(embedder, source, tmp_path / f"by-{size}", IndexOptions(shard_images=size))
         assert contents(tmp_path / f"by-{size}") == contents(tmp_path / "whole")
 
@@ -175,16 +173,21 @@ def test_goes_on_where_it_broke_down(source: ImageSource, tmp_path: Path) -> Non
     assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
 
 
+def killed(how: str, source: ImageSource, outs: Path) -> int:
+    """Returns how many times builds into folders of `outs` were killed."""
+    command = [sys.executable, str(KILLED_BUILDS), how, str(source.root), str(outs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 def test_killed_before_anything_that_it_does_to_a_file(tmp_path: Path) -> None:
     source = pictures(tmp_path / "images", 5)
     break_image(source, 3)
     options = IndexOptions(shard_images=2, skip_unreadable=True)
     build_index(FakeEmbedder(SPACE, PREPROCESSING), source, tmp_path / "undisturbed", options)
-    command = [sys.executable, str(KILLED_BUILDS), str(source.root), str(tmp_path / "outs")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    kills = int(done.stdout)
+    kills = killed("events", source, tmp_path / "outs")
     assert kills > 25  # a lock, a plan, three shards, an index of four files, and the clean-up
     expected = contents(tmp_path / "undisturbed")
     for kill in range(1, kills + 1):
@@ -192,39 +195,16 @@ def test_killed_before_anything_that_it_does_to_a_file(tmp_path: Path) -> None:
         assert not (tmp_path / "outs" / f"killed-at-{kill}.partial").exists()
 
 
-TOY = (
-    "import sys\n"
-    "from pathlib import Path\n"
-    "from aml_edge.datasets.image_source import image_source\n"
-    "from aml_edge.index.building import IndexOptions, build_index\n"
-    "from aml_edge.networks.student import Student, StudentSpec\n"
-    "from aml_edge.preprocessing import Preprocessing\n"
-    "from aml_edge.runtimes.torch_runtime import TorchEmbedder\n"
-    "from aml_edge.space import EmbeddingSpace\n"
-    "student = Student(StudentSpec('mobilenetv2_035', 16))\n"
-    "space = EmbeddingSpace('toy', 'a' * 64, 16)\n"
-    "embedder = TorchEmbedder(student, space=space, preprocessing=Preprocessing(image_side_px=32), threads=1)\n"
-    "build_index(embedder, image_source(Path(sys.argv[1])), Path(sys.argv[2]), IndexOptions(shard_images=1))\n"
-)
-
-
-def test_killed_from_outside_whatever_it_does(
-    source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A network in a process of its own, killed once some shards are there, twice; this process ends its work."""
-    shards = tmp_path / "index.partial" / "shards"
-    for wanted in (2, 6):
-        process = subprocess.Popen([sys.executable, "-c", TOY, str(source.root), str(tmp_path / "index")])
-        while process.poll() is None and len(list(shards.glob("*.safetensors"))) < wanted:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert len(list(shards.glob("*.safetensors"))) >= 6
-    for out in ("index", "undisturbed"):
-        monkeypatch.setattr(sys, "argv", ["toy", str(source.root), str(tmp_path / out)])
-        exec(TOY, {})
-    assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
-    assert not (tmp_path / "index.partial").exists()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+def test_killed_from_outside_at_random_moments(source: ImageSource, tmp_path: Path) -> None:
+    """A network in a process of its own, killed again and again until it came to its end; seeded times."""
+    break_image(source, 3)
+    assert killed("random", source, tmp_path / "outs") > 6  # of 12 builds, each killed again and again
+    expected = contents(tmp_path / "outs" / "undisturbed")
+    assert len(expected) == 4
+    for build in range(12):
+        assert contents(tmp_path / "outs" / f"killed-{build}") == expected
+        assert not (tmp_path / "outs" / f"killed-{build}.partial").exists()
 
 
 def test_damaged_shards_and_changed_images_are_made_again(source: ImageSource, tmp_path: Path) -> None:
