@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from aml_edge.artifact import Verdict as Verdict
     from aml_edge.embedder import Embedder as Embedder
     from aml_edge.errors import AmlEdgeError as AmlEdgeError
+    from aml_edge.ground_truth import QueryGroundTruth as QueryGroundTruth
+    from aml_edge.index import TeacherIndex as TeacherIndex
+    from aml_edge.index import open_index as open_index
+    from aml_edge.index.joined import JoinedIndex as JoinedIndex
+    from aml_edge.index.joined import join_indexes as join_indexes
     from aml_edge.preprocessing import Fit as Fit
     from aml_edge.preprocessing import Preprocessing as Preprocessing
+    from aml_edge.ranking import RetrievalReport as RetrievalReport
+    from aml_edge.ranking import evaluate_index as evaluate_index
+    from aml_edge.ranking import evaluate_revisited as evaluate_revisited
     from aml_edge.space import EmbeddingSpace as EmbeddingSpace
 
 __version__ = "0.1.0"
@@ -29,10 +37,18 @@ _PUBLIC = {
     "EmbeddingSpace": "aml_edge.space",
     "Fit": "aml_edge.preprocessing",
     "Format": "aml_edge.artifact",
+    "JoinedIndex": "aml_edge.index.joined",
     "Manifest": "aml_edge.artifact",
     "Precision": "aml_edge.artifact",
     "Preprocessing": "aml_edge.preprocessing",
+    "QueryGroundTruth": "aml_edge.ground_truth",
+    "RetrievalReport": "aml_edge.ranking",
+    "TeacherIndex": "aml_edge.index",
     "Verdict": "aml_edge.artifact",
+    "evaluate_index": "aml_edge.ranking",
+    "evaluate_revisited": "aml_edge.ranking",
+    "join_indexes": "aml_edge.index.joined",
+    "open_index": "aml_edge.index",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -71,6 +71,8 @@ class EmbeddedSides:
 
     def database(self, side: Side) -> Embeddings:
         """Returns (M, D) embeddings of the database's images; raises as `embed_database`."""
+        if self._dataset.queries_are_database:
+            return self.queries(side)
         if side not in self._database:
             self.open(side)
             self._database[side] = embed_database(

@@ -15,38 +15,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from aml_edge.errors import DatasetError, UsageError
+from aml_edge.embedder import Embeddings
+from aml_edge.errors import UsageError
+from aml_edge.ground_truth import QueryGroundTruth as QueryGroundTruth
+from aml_edge.labelled_ranks import MEMORY_BYTES, LabelledRanks, labelled_ranks, labelled_ranks_of
+from aml_edge.progress import Progress
+from aml_edge.search import Rows as Database
 
 Rows = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class QueryGroundTruth:
-    """Database rows that show what one query shows.
+class EmbeddedDatabase(Protocol):
+    """An index, or several one after the other."""
 
-    Args:
-        easy, hard: plainly, or under difficult conditions.
-        junk: so little that nobody can tell; neither right nor wrong to find.
-
-    Raises:
-        DatasetError: a row is negative, or labelled twice.
-    """
-
-    easy: tuple[int, ...]
-    hard: tuple[int, ...]
-    junk: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        labelled = (*self.easy, *self.hard, *self.junk)
-        if labelled and min(labelled) < 0:
-            raise DatasetError(f"a query's ground truth names database row {min(labelled)}; rows are counted from 0.")
-        if len(set(labelled)) < len(labelled):
-            twice = next(row for place, row in enumerate(labelled) if row in labelled[:place])
-            raise DatasetError(f"a query's ground truth labels database row {twice} twice; label it once.")
+    @property
+    def checked_embeddings(self) -> Database:
+        """(M, D), of which none is read that cannot be an embedding."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,11 +78,43 @@ def evaluate_revisited(similarities: npt.ArrayLike, ground_truth: Sequence[Query
             f"`similarities` has shape {scores.shape}, but there are {len(ground_truth)} queries with ground truth; "
             "it must be (queries, database images)."
         )
-    places = [_places(row, truth, query) for query, (row, truth) in enumerate(zip(scores, ground_truth, strict=True))]
+    return revisited_report(labelled_ranks_of(scores, ground_truth))
+
+
+def evaluate_index(
+    query_embeddings: Embeddings,
+    index: EmbeddedDatabase,
+    ground_truth: Sequence[QueryGroundTruth],
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    progress: Progress | None = None,
+) -> RetrievalReport:
+    """Returns how well queries rank the rows of an index by inner product; its embeddings are streamed from disk.
+
+    Args:
+        query_embeddings: (N, D), in the space of the index.
+        index: M embeddings: `TeacherIndex`, or `JoinedIndex` of several.
+        ground_truth: N, in rows of the index.
+        memory_bytes: of embeddings and similarities that are held at once.
+        progress: where the work is announced.
+
+    Raises:
+        UsageError: shapes do not belong together, or a query's embedding is not finite.
+        DatasetError: the ground truth names a row that the index does not have.
+        TeacherIndexError: the index holds an embedding that cannot be one.
+    """
+    rows = index.checked_embeddings
+    return revisited_report(
+        labelled_ranks(query_embeddings, rows, ground_truth, memory_bytes=memory_bytes, progress=progress)
+    )
+
+
+def revisited_report(ranks: Sequence[LabelledRanks]) -> RetrievalReport:
+    """Returns the three settings, from the ranks of what is labelled for each query."""
     return RetrievalReport(
-        easy=_setting([(one.easy, [*one.hard, *one.junk]) for one in places]),
-        medium=_setting([([*one.easy, *one.hard], [*one.junk]) for one in places]),
-        hard=_setting([(one.hard, [*one.easy, *one.junk]) for one in places]),
+        easy=_setting([(one.easy, [*one.hard, *one.junk]) for one in ranks]),
+        medium=_setting([([*one.easy, *one.hard], one.junk) for one in ranks]),
+        hard=_setting([(one.hard, [*one.easy, *one.junk]) for one in ranks]),
     )
 
 
@@ -125,32 +147,8 @@ def precision_at(k: int, ranks: Rows) -> float:
     return int(np.count_nonzero(ranks < cut_off)) / cut_off
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Ranks, from 0, of what is labelled for one query."""
-
-    easy: Sequence[int]
-    hard: Sequence[int]
-    junk: Sequence[int]
-
-
-def _places(scores: npt.NDArray[np.floating], truth: QueryGroundTruth, query: int) -> _Places:
-    labelled = (*truth.easy, *truth.hard, *truth.junk)
-    if labelled and max(labelled) >= len(scores):
-        raise DatasetError(
-            f"the ground truth of query {query} names database row {max(labelled)}, "
-            f"but the database has {len(scores)} images; use the database that it was made for."
-        )
-    if np.isnan(scores).any():
-        raise UsageError(f"`similarities` holds NaN for query {query}; an embedding that is not finite has no rank.")
-    ranks = np.empty(len(scores), np.intp)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-    easy, hard, junk = (ranks[list(rows)].tolist() for rows in (truth.easy, truth.hard, truth.junk))
-    return _Places(easy, hard, junk)
-
-
-def _setting(places: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SettingReport:
-    ranks = [ranks_without_ignored(positives, ignored) for positives, ignored in places]
+def _setting(labelled: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> SettingReport:
+    ranks = [ranks_without_ignored(positives, ignored) for positives, ignored in labelled]
     average_precisions = tuple(average_precision(one) for one in ranks)
     return SettingReport(
         mean_average_precision=_mean(average_precisions),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 def read_ahead(
     function: Callable[[Value], Result], values: Iterable[Value], *, workers: int, at_least: int = 0
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yields the function's result for each value, in order; `workers` threads work ahead of whoever takes them.
 
     Args:

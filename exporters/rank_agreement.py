@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.agreement import Vector, evenly_spaced
-from aml_edge.index.checked_rows import CheckedRows
+from aml_edge.index.row_views import IndexRows
 from aml_edge.search import top_k
 
 CUT_OFFS = (10, 100)
@@ -54,7 +54,7 @@ class RankAgreement:
 
 
 def measure_rank_agreement(
-    student: Embeddings, artifact: Embeddings, database: CheckedRows | Embeddings
+    student: Embeddings, artifact: Embeddings, database: IndexRows | Embeddings
 ) -> RankAgreement:
     """Returns how alike the (Q, D) embeddings of the same images rank a database of (M, D).
 
@@ -97,7 +97,7 @@ def overlap(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Vector
 
 
 def _overlaps(
-    student: Embeddings, artifact: Embeddings, database: CheckedRows | Embeddings, cut_offs: list[int]
+    student: Embeddings, artifact: Embeddings, database: IndexRows | Embeddings, cut_offs: list[int]
 ) -> tuple[TopKOverlap, ...]:
     found = np.isfinite(artifact).all(axis=1) & np.isfinite(student).all(axis=1)
     ours = top_k(student[found], database, cut_offs[-1]).rows

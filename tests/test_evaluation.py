@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,23 @@ import pytest
 import torch
 from PIL import Image
 
-from aml_edge import evaluation
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import ImageBatchError, SpaceMismatchError, TeacherIndexError, UsageError
-from aml_edge.evaluation import evaluate_contestants, evaluate_retrieval, retrieval_row
-from aml_edge.image_loading import ImageItem
+from aml_edge.evaluation import evaluate_contestants, evaluate_retrieval, measure_contestants, retrieval_row
+from aml_edge.image_loading import ImageItem, embed_items
 from aml_edge.index import TeacherIndex
+from aml_edge.index.whitening import whitened_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
+from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.ranking import QueryGroundTruth, RetrievalReport, SettingReport
+from aml_edge.protocol import Protocol
+from aml_edge.ranking import QueryGroundTruth, RetrievalReport, SettingReport, evaluate_revisited
+from aml_edge.runtimes.checkpoint_embedders import student_embedder
 from aml_edge.space import EmbeddingSpace
 
 SPACE = EmbeddingSpace("angles", "a" * 64, 2)
@@ -114,15 +118,6 @@ def test_rows_of_the_index_are_found_by_id_whatever_their_order(dataset: Retriev
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
 
 
-@pytest.mark.parametrize("rows", [1, 4, 6, 7])
-def test_the_size_of_a_block_changes_nothing(
-    dataset: RetrievalDataset, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
-    monkeypatch.setattr(evaluation, "BLOCK_ROWS", rows)
-    index = index_of(dataset.database_ids, DATABASE_DEGREES)
-    require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
-
-
 def test_a_query_is_cropped_to_its_box(dataset: RetrievalDataset, tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
     picture = np.full((8, 16, 3), 50, np.uint8)
@@ -150,10 +145,9 @@ def test_images_that_the_index_lacks_are_named(dataset: RetrievalDataset) -> Non
 
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "that is not finite"), (2.0, "of length 2, not 1")])
 def test_an_embedding_of_the_index_that_cannot_be_one_is_named(
-    dataset: RetrievalDataset, monkeypatch: pytest.MonkeyPatch, value: float, said: str
+    dataset: RetrievalDataset, value: float, said: str
 ) -> None:
     """Where a ranking reads it; that of an image outside of the data set does not matter."""
-    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 2)
     index = index_of((*dataset.database_ids, "jpg/other.jpg"), (*DATABASE_DEGREES, 0))
     index.embeddings[6] *= value
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
@@ -245,6 +239,93 @@ def test_contestants_give_their_rows_in_order(
         "database, student",
     ]
     assert evaluate_contestants(Contestants(), (teachers_index,), dataset) == ()
+
+
+@pytest.fixture
+def distractors(teachers_index: TeacherIndex) -> TeacherIndex:
+    rows = np.random.default_rng(9).random((50, teachers_index.space.dimension), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    ids = tuple(f"far/{number}.jpg" for number in range(50))
+    return replace(teachers_index, path=Path("far"), ids=ids, embeddings=rows)
+
+
+def test_distractors_follow_the_index_and_not_the_student_s_own_database(
+    dataset: RetrievalDataset, student: StudentCheckpoint, teachers_index: TeacherIndex, distractors: TeacherIndex
+) -> None:
+    contestants = Contestants(student=student)
+    own, asymmetric = evaluate_contestants(contestants, [teachers_index], dataset, distractors=[distractors])
+    assert (own.name, own.distractors) == ("student → student", 0)
+    assert (asymmetric.name, asymmetric.database, asymmetric.distractors) == ("student → teacher + 50", "teacher", 50)
+    with closing(student_embedder(student, student.preprocessing)) as embedder:
+        queries = embed_items(embedder, dataset.query_items)
+    database = np.concatenate([teachers_index.embeddings, distractors.embeddings])
+    assert asymmetric.report.medium == evaluate_revisited(queries @ database.T, dataset.ground_truth).medium
+    alone = evaluate_contestants(contestants, [teachers_index], dataset)
+    assert [one.distractors for one in alone] == [0, 0]
+    assert alone[0].report.medium == own.report.medium
+    assert alone[1].report.medium.mean_average_precision > asymmetric.report.medium.mean_average_precision
+
+
+def test_whitened_distractors_follow_the_whitened_index(
+    dataset: RetrievalDataset, student: StudentCheckpoint, teachers_index: TeacherIndex, distractors: TeacherIndex
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    dimension = teachers_index.space.dimension
+    layer = Whitening(torch.rand(dimension, generator=generator), torch.randn(8, dimension, generator=generator))
+    parts = [[one, whitened_index(one, layer)] for one in (teachers_index, distractors)]
+    rows = evaluate_contestants(Contestants(student=student), parts[0], dataset, distractors=parts[1])
+    assert [(row.name, row.whitening) for row in rows[1:]] == [
+        ("student → teacher + 50", None),
+        ("student → teacher + 50", "teacher"),
+    ]
+
+
+def test_each_image_asks_all_others(
+    dataset: RetrievalDataset, student: StudentCheckpoint, teachers_index: TeacherIndex, progress: Any
+) -> None:
+    """Images are embedded once for both sides; the measures are those of the similarities, the asker left out."""
+    classes = (0, 1, 0, 1, 1, 0)
+    truth = [
+        QueryGroundTruth(tuple(row for row in range(6) if row != asker and classes[row] == one), (), (asker,))
+        for asker, one in enumerate(classes)
+    ]
+    images = tuple(dataset.database_items)
+    products = replace(
+        dataset,
+        query_items=images,
+        database_items=images,
+        ground_truth=truth,
+        protocol=Protocol.METRIC_LEARNING,
+        recall_at=(1, 2),
+    )
+    contestants = Contestants(student=student)
+    own, asymmetric = measure_contestants(contestants, [teachers_index], products, progress=progress)
+    assert progress.announced == [("queries, student", 6)]
+    with closing(student_embedder(student, student.preprocessing)) as embedder:
+        queries = embed_items(embedder, dataset.database_items)
+    for row, database in ((own, queries), (asymmetric, teachers_index.embeddings)):
+        firsts = []
+        for asker, similarities in enumerate(queries @ database.T):
+            order = [other for other in np.argsort(-similarities, kind="stable") if other != asker]
+            firsts.append([classes[other] == classes[asker] for other in order])
+        for measured, k in zip(row.report.measures, (1, 2), strict=False):
+            assert measured.name == f"recall@{k}"
+            assert measured.values == tuple(float(any(first[:k])) for first in firsts)
+        assert row.report.main.name == "recall@1"
+        assert row.interval is not None
+        assert row.interval.low <= row.report.main.mean <= row.interval.high
+    assert (own.name, asymmetric.name) == ("student → student", "student → teacher")
+
+
+def test_a_protocol_without_settings_is_refused_where_settings_are_wanted(
+    dataset: RetrievalDataset, teachers_index: TeacherIndex
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        evaluate_contestants(Contestants(), [teachers_index], replace(dataset, protocol=Protocol.LANDMARKS))
+    assert str(refusal.value) == (
+        "`dataset` is angles, whose results are published as mAP@100, without settings; measure it with "
+        "`measure_contestants`."
+    )
 
 
 def test_nothing_is_embedded_where_one_of_them_is_of_another_teacher(

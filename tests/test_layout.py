@@ -19,7 +19,7 @@ CORE_ORDER = (
     ("artifact", "pixels"),
     ("downloading",),
     ("embedder",),
-    ("image_loading", "formats"),
+    ("image_loading", "formats", "vectors"),
     ("networks",),
     ("runtimes",),
     ("search", "bootstrap", "ground_truth"),
@@ -30,7 +30,7 @@ CORE_ORDER = (
     ("datasets",),
     ("index",),
     ("approximate", "querying"),
-    ("embedded_sides", "whitening_building"),
+    ("embedded_sides", "evaluated_rows", "whitening_building"),
     ("contestants",),
     ("evaluation",),
 )

@@ -45,7 +45,7 @@ def test_as_many_are_worked_ahead_as_are_taken_at_once(at_least: int, window: in
         time.sleep(0.001)
     time.sleep(0.01)
     assert sorted(taken) == list(range(window))
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_what_goes_wrong_is_raised_in_its_place_and_no_thread_is_left() -> None:
@@ -62,7 +62,7 @@ def test_threads_end_with_the_iterator() -> None:
     results = read_ahead(lambda value: value, range(100), workers=3)
     next(results)
     assert threading.active_count() > before
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert threading.active_count() == before
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import TeacherIndexError
+from aml_edge.row_reading import as_float32, fetch_pages, readable_tensor, release_pages
 
 LARGEST_NORM_ERROR = 1e-3
 """Rows of float16 are off by at most 2⁻¹¹; a whitened row of float32 by far less."""
@@ -34,11 +36,27 @@ class CheckedRows:
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Embeddings:
         """Returns (n, D) float32, a view where it can be; raises `TeacherIndexError` where a row cannot be right."""
         read: Embeddings = np.asarray(self._embeddings[rows], np.float32)
+        self._require_sound(rows, read)
+        return read
+
+    def read_into(self, rows: slice | npt.NDArray[np.intp], buffer: Embeddings) -> Embeddings:
+        """Returns (n, D) float32: a view where it can be, else the first n rows of the buffer, filled; raises alike."""
+        stored = self._embeddings[rows]
+        read = as_float32(stored, buffer)
+        self._require_sound(rows, read)
+        if read is not stored or not isinstance(rows, slice):
+            release_pages(stored if isinstance(rows, slice) else self._embeddings)
+        return read
+
+    def fetch(self, rows: slice) -> None:
+        """Has the disk bring rows into memory."""
+        fetch_pages(self._embeddings[rows])
+
+    def _require_sound(self, rows: slice | npt.NDArray[np.intp], read: Embeddings) -> None:
         unsound = unsound_rows(read)
         if len(unsound):
             first = int(unsound[0])
             self._refuse(int(np.arange(len(self))[rows][first]), read[first])
-        return read
 
     def _refuse(self, row: int, embedding: Embeddings) -> None:
         length = np.linalg.norm(embedding.astype(np.float64))
@@ -51,6 +69,5 @@ class CheckedRows:
 
 def unsound_rows(embeddings: Embeddings) -> npt.NDArray[np.intp]:
     """Returns which rows of (n, D) hold NaN or Inf, or are not of unit length."""
-    with np.errstate(all="ignore"):
-        lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))  # n rows, d values; NaN stays NaN
-        return np.flatnonzero(~(np.abs(lengths - 1) <= LARGEST_NORM_ERROR))
+    lengths = torch.linalg.vector_norm(readable_tensor(embeddings), dim=1).numpy()  # (n,); NaN stays NaN
+    return np.flatnonzero(~(np.abs(lengths - 1) <= LARGEST_NORM_ERROR))

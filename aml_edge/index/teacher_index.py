@@ -23,6 +23,8 @@ from aml_edge.errors import TeacherIndexError, UsageError, unusable_path
 from aml_edge.index.checked_rows import CheckedRows
 from aml_edge.index.import_record import ImportRecord
 from aml_edge.index.record import RECORD_FILE, IndexRecord, damaged
+from aml_edge.index.row_views import IndexRows
+from aml_edge.index.whitened_rows import WhitenedRows
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import read_tensors
 from aml_edge.preprocessing import Preprocessing
@@ -51,6 +53,7 @@ class TeacherIndex:
         images_sha256: of the file that says which bytes each image had (`aml_edge.index.images`); None where an older
             index has none.
         imported: where its rows came from, where the teacher did not embed them here (`aml_edge.index.importing`).
+        whitened_as_read: whether the embeddings on disk are those before the whitening.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class TeacherIndex:
     scales: Scales = SINGLE_SCALE
     images_sha256: str | None = None
     imported: ImportRecord | None = None
+    whitened_as_read: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -77,9 +81,12 @@ class TeacherIndex:
         return replace(self.space, dimension=self.whitening.projection.shape[1], whitening_sha256=None)
 
     @property
-    def checked_embeddings(self) -> CheckedRows:
-        """The embeddings as float32, of which none is read that is not finite or not of unit length."""
-        return CheckedRows(self.path, self.ids, self.embeddings)
+    def checked_embeddings(self) -> IndexRows:
+        """The embeddings in the index's space as float32, of which none is read that cannot be one."""
+        checked = CheckedRows(self.path, self.ids, self.embeddings)
+        if self.whitening is None or not self.whitened_as_read:
+            return checked
+        return WhitenedRows(checked, self.whitening)
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Returns the row of each id; raises `TeacherIndexError` that names what the index does not hold."""

@@ -1,6 +1,7 @@
-"""Whitening rows that were embedded already: y = L2(P (x − m)), of queries, of a student's database, of an index.
+"""Which whitening a name stands for, to follow what was embedded already, and an index that it follows.
 
-An index without whitening says what either side reaches without it, and, whitened in memory, what it reaches with it.
+An index without whitening says what either side reaches without it, and, whitened as it is read, what it reaches
+with it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.index.teacher_index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
@@ -24,34 +20,16 @@ from aml_edge.networks.whitening_file import load_student_whitening, load_teache
 from aml_edge.networks.whitening_names import whitening_name
 from aml_edge.progress import SayingProgress, SilentProgress
 
-BLOCK_ROWS = 8192
-"""Rows that are whitened at once."""
-
-
-def whitened_rows(rows: npt.NDArray[np.float32], whitening: Whitening) -> Embeddings:
-    """Returns (N, D_out) of (N, D), in memory or memory-mapped, rows L2-normalised."""
-    whitened = np.empty((len(rows), whitening.dimension), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = np.array(rows[start : start + BLOCK_ROWS])  # a copy, since a mapped file cannot be written to
-            whitened[start : start + BLOCK_ROWS] = whitening(torch.from_numpy(block)).numpy()
-    return whitened
-
 
 def whitened_index(index: TeacherIndex, whitening: Whitening) -> TeacherIndex:
-    """Returns the index as it would be had it been built with the whitening; its embeddings are held in memory.
+    """Returns the index as it would be had it been built with the whitening; its embeddings are whitened as read.
 
     Raises:
         UsageError: it is whitened already, or the whitening takes embeddings of another dimension.
-        TeacherIndexError: an embedding cannot be one; it is named.
     """
     _require_fits(whitening, index, whitening.sha256[:8])
     space = replace(index.space, dimension=whitening.dimension, whitening_sha256=whitening.sha256)
-    embeddings, checked = np.empty((len(index.ids), whitening.dimension), np.float32), index.checked_embeddings
-    for start in range(0, len(embeddings), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        embeddings[block] = whitened_rows(checked[block], whitening)
-    return replace(index, space=space, embeddings=embeddings, whitening=whitening)
+    return replace(index, space=space, whitening=whitening, whitened_as_read=True)
 
 
 def resolve_index_whitening(name: str, index: TeacherIndex, teacher: TeacherCheckpoint | None) -> Whitening:

@@ -11,13 +11,10 @@ import pytest
 import torch
 
 from aml_edge.errors import CheckpointError, SpaceMismatchError, TeacherIndexError, UsageError
-from aml_edge.index import TeacherIndex, whitening
-from aml_edge.index.whitening import (
-    resolve_index_whitening,
-    resolve_student_whitening,
-    whitened_index,
-    whitened_rows,
-)
+from aml_edge.index import TeacherIndex
+from aml_edge.index import whitened_rows as whitening_rows
+from aml_edge.index.whitened_rows import WhitenedRows, whitened_rows
+from aml_edge.index.whitening import resolve_index_whitening, resolve_student_whitening, whitened_index
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.teacher import Teacher, TeacherSpec
@@ -63,7 +60,7 @@ def by_hand(rows: npt.NDArray[np.float32], whitening: Whitening) -> npt.NDArray[
 
 @pytest.mark.parametrize("block", [1, 2, 5, 8192])
 def test_rows_are_whitened_whatever_the_block(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(whitening, "BLOCK_ROWS", block)
+    monkeypatch.setattr(whitening_rows, "BLOCK_ROWS", block)
     whitened = whitened_rows(index.embeddings, layer(1))
     assert whitened.dtype == np.float32
     np.testing.assert_allclose(whitened, by_hand(index.embeddings, layer(1)), atol=2e-6)  # L2 adds 1e-6 to the norm
@@ -75,17 +72,32 @@ def test_an_index_becomes_what_it_would_have_been(index: TeacherIndex, space: Em
     assert whitened.space == replace(space, dimension=4, whitening_sha256=layer(1).sha256)
     assert whitened.space_before_whitening == space
     assert (whitened.ids, whitened.scales, whitened.path) == (index.ids, (1.0, 0.5), Path("ix"))
-    np.testing.assert_allclose(whitened.embeddings, by_hand(index.embeddings, layer(1)), atol=2e-6)
+    expected = by_hand(index.embeddings, layer(1))
+    np.testing.assert_allclose(whitened.checked_embeddings[:], expected, atol=2e-6)
+    assert whitened.embeddings is index.embeddings  # nothing is held in memory
     assert index.space == space  # and the index itself is left alone
+
+
+def test_rows_are_whitened_as_they_are_read(index: TeacherIndex) -> None:
+    rows, expected = WhitenedRows(index.checked_embeddings, layer(1)), by_hand(index.embeddings, layer(1))
+    assert (rows.shape, len(rows)) == ((5, 4), 5)
+    rows.fetch(slice(0, 5))
+    buffer = np.zeros((4, 4), np.float32)
+    read = rows.read_into(slice(1, 4), buffer)
+    assert np.shares_memory(read, buffer)
+    np.testing.assert_allclose(read, expected[1:4], atol=2e-6)
+    assert (buffer[3] == 0).all()
+    np.testing.assert_allclose(rows[np.array([4, 0])], expected[[4, 0]], atol=2e-6)
+    np.testing.assert_allclose(rows.read_into(np.array([4, 0]), buffer), expected[[4, 0]], atol=2e-6)
 
 
 def test_an_embedding_that_cannot_be_one_is_not_whitened(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whitening gives every row unit length, so nobody would see it afterwards."""
-    monkeypatch.setattr(whitening, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(whitening_rows, "BLOCK_ROWS", 2)
     rows = np.array(index.embeddings)
     rows[3] *= 1.5
     with pytest.raises(TeacherIndexError, match=r"the index ix holds an embedding of length 1\.5, not 1, for 3\.jpg; "):
-        whitened_index(replace(index, embeddings=rows), layer(1))
+        whitened_index(replace(index, embeddings=rows), layer(1)).checked_embeddings[:]
 
 
 def test_an_index_is_not_whitened_twice(index: TeacherIndex) -> None:
