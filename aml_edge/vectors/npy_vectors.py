@@ -1,0 +1,77 @@
+"""Vectors in one NumPy array on disk, `.npy`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aml_edge.errors import ForeignIndexError
+from aml_edge.vectors.npy_header import NPY_MAGIC, read_npy_header
+from aml_edge.vectors.source import SourceDescription, SourceOptions, VectorBlock, rows_at_once
+
+
+class NpyVectors:
+    """A VectorSource over a `.npy` file of (N, D) float16, float32 or float64; it has no ids.
+
+    Args:
+        location: the file.
+        options: none of them is for it.
+
+    Raises:
+        ForeignIndexError: the file is damaged, or holds something else.
+    """
+
+    def __init__(self, location: str, options: SourceOptions) -> None:
+        path = Path(location)
+        try:
+            with path.open("rb") as stream:
+                header = read_npy_header(stream)
+                start, size = stream.tell(), os.fstat(stream.fileno()).st_size
+        except (OSError, ValueError) as problem:
+            raise ForeignIndexError(f"{path} cannot be read: {problem}; save it again with numpy.save.") from None
+        if not header.describes_vectors:
+            raise ForeignIndexError(
+                f"{path} holds {header.describe()}; vectors are an array of (N, D) float16, float32 or float64: "
+                "save that one with numpy.save."
+            )
+        if size != start + header.size_bytes:
+            raise ForeignIndexError(
+                f"{path} has {size} bytes, which {header.describe()} does not have; it is cut short or holds more than "
+                "one array: save it again with numpy.save."
+            )
+        self.files: Sequence[Path] = (path,)
+        self.description = SourceDescription(
+            kind="NumPy array",
+            name=path.name,
+            count=header.shape[0],
+            dimension=header.shape[1],
+            dtype=header.vector_dtype,
+        )
+        self._rows = np.memmap(path, header.dtype, "r", start, header.shape, "F" if header.columns_first else "C")
+
+    def blocks(self) -> Iterator[VectorBlock]:
+        """Yields its rows, of whatever byte order or layout, as ordinary ones."""
+        native = self._rows.dtype.newbyteorder("=")
+        at_once = rows_at_once(self.description.dimension, native.itemsize)
+        for start in range(0, self.description.count, at_once):
+            yield VectorBlock(np.ascontiguousarray(self._rows[start : start + at_once], native))
+
+    def close(self) -> None:
+        """Nothing to free: the file is mapped, and goes with the last of its rows."""
+
+
+def is_npy(location: str) -> bool:
+    """Whether a path is a file that begins as NumPy's arrays do."""
+    return head_of(location).startswith(NPY_MAGIC)
+
+
+def head_of(location: str) -> bytes:
+    """Returns the first bytes of a file, or none where the location is something else."""
+    path = Path(location)
+    if not path.is_file():
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(16)
