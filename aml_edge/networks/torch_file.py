@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import struct
 import threading
 import warnings
 import zipfile
@@ -101,8 +102,9 @@ def _types_wanted(path: Path) -> Iterator[str]:
                 yield from types_named_in(cast(IO[bytes], mapped))
     except OSError as problem:
         raise CheckpointError(f"{path} cannot be read: {problem.strerror}.") from None
-    except (ValueError, zipfile.BadZipFile, NotImplementedError) as problem:
-        raise CheckpointError(f"{path} is no file of torch.save, or a damaged one: {problem}; get it again.") from None
+    except (ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as problem:
+        reason = str(problem) or "it is cut off"
+        raise CheckpointError(f"{path} is no file of torch.save, or a damaged one: {reason}; get it again.") from None
 
 
 def _pickle_of_archive(path: Path) -> bytes:

@@ -215,6 +215,19 @@ def test_other_bytes_are_refused(tmp_path: Path) -> None:
         read_torch_file(tmp_path / "missing")
 
 
+def test_a_member_that_reaches_beyond_the_file_is_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: zipfile ends in an EOFError without words."""
+    path = tmp_path / "x"
+    write_zip({"m": 1}, path)
+    content = bytearray(path.read_bytes())
+    sizes = content.index(b"PK\x01\x02") + 20
+    content[sizes : sizes + 8] = struct.pack("<II", len(content), len(content))
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_torch_file(path)
+    assert str(caught.value) == f"{path} is no file of torch.save, or a damaged one: it is cut off; get it again."
+
+
 def test_files_of_torch_are_known_by_their_first_bytes(tmp_path: Path) -> None:
     write_zip({}, tmp_path / "zip")
     write_legacy({}, tmp_path / "legacy")
