@@ -150,7 +150,8 @@ class _Reader:
         if dtype is None or len(element.content) != count * np.dtype(dtype).itemsize:
             raise _MatError(f"holds an array of {count} numbers in {len(element.content)} bytes")
         values = np.frombuffer(element.content, f"{self._order}{dtype}")
-        whole = values.dtype.kind == "f" and bool(np.all(values == np.floor(values)) and np.all(np.abs(values) < 2**53))
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is no whole number
+            whole = values.dtype.kind == "f" and bool(np.all(values % 1 == 0) and np.all(np.abs(values) < 2**53))
         return tuple((values.astype(np.int64) if whole else values).tolist())
 
     def _text(self, element: _Element) -> str:
