@@ -14,7 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aml_edge.datasets.mat_file import read_mat
-from aml_edge.datasets.metadata import box_of, names_of, require_distinct, rows_of, stays_inside, values_of
+from aml_edge.datasets.metadata import (
+    box_of,
+    names_of,
+    require_distinct,
+    stays_inside,
+    values_of,
+    whole_numbers_of,
+)
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
@@ -65,10 +72,11 @@ def read_instre(root: Path) -> RetrievalDataset:
 
 
 def _ground_truth(places: object, database_size: int, where: str) -> QueryGroundTruth:
-    rows = rows_of(places, database_size + 1, f"{where}: ok")
-    if 0 in rows:
-        raise DatasetError(f"{where}: ok names place 0, but places are counted from 1.")
+    numbers = whole_numbers_of(places, f"{where}: ok")
+    outside = [number for number in numbers if not 1 <= number <= database_size]
+    if outside:
+        raise DatasetError(f"{where}: ok names place {outside[0]}, but there are {database_size}, counted from 1.")
     try:
-        return QueryGroundTruth(tuple(row - 1 for row in rows), (), ())
+        return QueryGroundTruth(tuple(number - 1 for number in numbers), (), ())
     except DatasetError as problem:
         raise DatasetError(f"{where}: {problem}") from None

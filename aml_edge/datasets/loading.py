@@ -32,7 +32,7 @@ def load_test_set(root: Path, subset: str | None = None, *, progress: Progress |
     subsets = {} if testing is None else testing.subsets
     if subset is not None and subset not in subsets:
         there = ", ".join(subsets) or "none"
-        raise UsageError(f"`subset` is {subset!r}, but {root} has {there}; leave it out, or name one of those.")
+        raise UsageError(f"`subset` is {subset!r}, but the subsets of {root} are: {there}; leave it out, or name one.")
     if layout is None:
         return _of_classes(root)
     if testing is None or not testing.find(root):

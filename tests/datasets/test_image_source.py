@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from aml_edge.datasets.image_source import ImageSource, ImageSourceKind, image_source
+from aml_edge.datasets.image_split import ImageSplit
+from aml_edge.datasets.loading import load_test_set
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.image_loading import ImageItem
 
@@ -113,3 +115,61 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{tmp_path} holds no image; files count by suffix: .avif, .bmp, ")
     with pytest.raises(UsageError, match="is no folder; give the folder that holds the images"):
         image_source(tmp_path / "nothing")
+
+
+def test_a_set_with_both_sides_stands_for_its_database_unless_told(
+    landmarks: Path, products: Path, birds: Path
+) -> None:
+    for root, testing, training, tested, learned in (
+        (landmarks, ImageSourceKind.LANDMARKS_INDEX, ImageSourceKind.LANDMARKS_TRAINING, "index/", "train/"),
+        (
+            products,
+            ImageSourceKind.PRODUCTS_TEST,
+            ImageSourceKind.PRODUCTS_TRAINING,
+            "bicycle_final/3",
+            "bicycle_final/1",
+        ),
+        (birds, ImageSourceKind.BIRDS_TEST, ImageSourceKind.BIRDS_TRAINING, "images/101", "images/001"),
+    ):
+        source = image_source(root)
+        assert source.ids == image_source(root, ImageSplit.TEST).ids
+        assert (source.root, source.kind) == (root, testing)
+        assert source.ids == load_test_set(root).database_ids
+        assert tuple(source.items) == tuple(ImageItem(root / one) for one in source.ids)
+        assert source.ids[0].startswith(tested)
+        source = image_source(root, ImageSplit.TRAIN)
+        assert source.kind is training
+        assert source.ids[0].startswith(learned)
+        assert tuple(source.items) == tuple(ImageItem(root / one) for one in source.ids)
+    assert str(ImageSourceKind.LANDMARKS_INDEX) == "index images of Google Landmarks v2"
+
+
+def test_a_set_without_one_side_stands_for_the_other(
+    landmarks: Path, distractors: Path, write_instre: Write, instre_record: Record
+) -> None:
+    (landmarks / "test").rename(landmarks / "elsewhere")
+    assert image_source(landmarks).kind is ImageSourceKind.LANDMARKS_TRAINING
+    source = image_source(distractors)
+    assert (source.kind, len(source.ids)) == (ImageSourceKind.DISTRACTORS, 3)
+    assert source.kind == "distractors of revisitop1m"
+    root = write_instre(instre_record)
+    assert image_source(root).ids == tuple(instre_record["imlist"])
+
+
+def test_a_side_that_is_not_there_is_refused(distractors: Path, classes: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        image_source(distractors, ImageSplit.TEST)
+    assert str(caught.value) == f"`split` is 'test', but {distractors} (revisitop1m) has only 'train'; name that one."
+    with pytest.raises(UsageError) as caught:
+        image_source(classes, ImageSplit.TRAIN)
+    assert (
+        str(caught.value) == f"`split` is 'train', but {classes} is a plain folder, which has no splits; leave it out."
+    )
+    assert image_source(classes).kind is ImageSourceKind.FOLDER
+
+
+def test_only_the_images_of_the_side_must_be_there(products: Path) -> None:
+    (products / "chair_final" / "2_0.JPG").unlink()
+    assert len(image_source(products).ids) == 4
+    with pytest.raises(DatasetError, match=r"1 of 3 images of .* are missing, the first is .*chair_final/2_0\.JPG"):
+        image_source(products, ImageSplit.TRAIN)

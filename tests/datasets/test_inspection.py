@@ -15,6 +15,7 @@ from aml_edge.datasets.layouts import DatasetKind
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
+from aml_edge.protocol import Protocol
 
 Record = dict[str, Any]
 Write = Callable[[Record], Path]
@@ -207,3 +208,69 @@ def test_a_spread_has_the_median(
     truth = described(write_revisited(revisited_record)).ground_truth
     assert truth is not None
     assert truth.easy == Spread(min(counts), median, max(counts), sum(counts))
+
+
+def test_sets_of_classes_are_described(products: Path, birds: Path, classes: Path) -> None:
+    none = Spread(0, 0.0, 0, 0)
+    description = described(products)
+    assert (description.name, description.kind) == ("stanford-online-products", DatasetKind.PRODUCTS)
+    assert description.images.count == 7
+    assert description.ground_truth == GroundTruthCounts(
+        4, 4, Spread(0, 2.0, 2, 6), none, none, 1, Protocol.METRIC_LEARNING, 2
+    )
+    assert description.splits == (SplitCounts("train", 3, 2, Spread(1, 1.5, 2, 3), 2),)
+    alone = "images that are alone in their class, which never count: 1, the first is"
+    assert description.problems == (f"{alone} {products / 'chair_final/4_0.JPG'}.",)
+    description = described(birds)
+    assert (description.name, description.kind, description.problems) == ("cub-200-2011", DatasetKind.BIRDS, ())
+    assert description.ground_truth is not None
+    assert (description.ground_truth.queries, description.ground_truth.classes) == (4, 2)
+    description = described(classes)
+    assert (description.name, description.kind, description.splits) == ("parts", DatasetKind.CLASSES, ())
+    assert description.problems == (f"{alone} {classes / 'nut/c.jpg'}.",)
+
+
+def test_landmarks_are_described(landmarks: Path) -> None:
+    description = described(landmarks)
+    none = Spread(0, 0.0, 0, 0)
+    assert (description.name, description.kind) == ("google-landmarks-v2", DatasetKind.LANDMARKS)
+    assert description.ground_truth == GroundTruthCounts(
+        2, 4, Spread(1, 1.5, 2, 3), none, Spread(0, 0.0, 0, 0), 1, Protocol.LANDMARKS
+    )
+    assert description.splits == (SplitCounts("train", 4, 2, Spread(1, 2.0, 3, 4), 3),)
+    assert (description.images.count, description.problems) == (10, ())
+    (landmarks / "test").rename(landmarks / "elsewhere")
+    description = described(landmarks)
+    assert (description.name, description.ground_truth) == ("Google Landmarks v2", None)
+
+
+def test_instre_and_distractors_are_described(distractors: Path, write_instre: Write, instre_record: Record) -> None:
+    instre_record["gnd"][1] = {"ok": [], "bbx": [0, 0, 9.5, 6]}
+    root = write_instre(instre_record)
+    description = described(root)
+    assert (description.name, description.kind) == ("instre", DatasetKind.INSTRE)
+    query = root / instre_record["qimlist"][1]
+    assert description.problems == (
+        f"queries with a box that reaches outside their image: 1, the first is {query}.",
+        f"queries without a positive, which never count: 1, the first is {query}.",
+    )
+    description = described(distractors)
+    assert (description.name, description.kind, description.problems) == ("revisitop1m", DatasetKind.DISTRACTORS, ())
+    assert description.splits == (SplitCounts("distractors", 3, 0, Spread(0, 0.0, 0, 0), 0),)
+
+
+def test_an_image_to_train_on_that_is_tested_on_is_told(products: Path) -> None:
+    path = products / "Ebay_train.txt"
+    path.write_text(path.read_text() + "9 11319 1 bicycle_final/3_1.JPG\n")
+    (problem, _) = sorted(described(products).problems, reverse=True)
+    assert problem == (
+        f"images to train on that are tested on too: 1, the first is {products / 'bicycle_final/3_1.JPG'}."
+    )
+
+
+def test_a_validation_split_that_is_broken_is_a_problem(write_sfm: Write, sfm_record: Record) -> None:
+    sfm_record["val"]["cluster"] = [1]
+    root = write_sfm(sfm_record)
+    assert described(root).problems == (
+        f"{root / 'toy-SfM.pkl'}: val: there are 1 clusters for 2 images; each has one.",
+    )

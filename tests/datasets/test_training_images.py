@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aml_edge.datasets.image_source import ImageSourceKind, image_source
+from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.datasets.labelled_images import ImageLabels, LabelledImages
 from aml_edge.datasets.training_images import TrainingImages, training_images
 from aml_edge.errors import DatasetError, UsageError
@@ -71,3 +72,34 @@ def test_a_broken_split_is_refused(write_sfm: Write, sfm_record: Record) -> None
         training_images(root)
     with pytest.raises(UsageError, match="is no folder"):
         training_images(root / "nothing")
+
+
+def test_classes_give_labels(products: Path, birds: Path, landmarks: Path, classes: Path) -> None:
+    for root, kind, clusters in (
+        (products, ImageSourceKind.PRODUCTS_TRAINING, (1, 1, 2)),
+        (birds, ImageSourceKind.BIRDS_TRAINING, (1, 1, 100)),
+        (landmarks, ImageSourceKind.LANDMARKS_TRAINING, (7, 7, 7, 9)),
+        (classes, ImageSourceKind.FOLDER, (0, 0, 1, 2, 2, 2)),
+    ):
+        images = training_images(root)
+        assert (images.kind, images.validation) == (kind, None)  # too few classes to hold some out
+        assert images.training.labels is not None
+        assert images.training.labels.clusters == clusters
+        split = None if root is classes else ImageSplit.TRAIN
+        assert images.training.ids == image_source(root, split).ids
+
+
+def test_of_many_classes_some_are_held_out(tmp_path: Path) -> None:
+    for number in range(160):
+        (tmp_path / f"{number // 2:02}").mkdir(exist_ok=True)
+        (tmp_path / f"{number // 2:02}" / f"{number}.jpg").touch()
+    images = training_images(tmp_path)
+    assert images.validation is not None
+    learned, judged = ({one.split("/")[0] for one in part.ids} for part in (images.training, images.validation))
+    assert (len(learned), len(judged), learned & judged) == (72, 8, set())
+    assert set(images.training.ids) | set(images.validation.ids) == set(image_source(tmp_path).ids)
+
+
+def test_distractors_have_no_labels(distractors: Path) -> None:
+    images = training_images(distractors)
+    assert (images.kind, images.training.labels, images.validation) == (ImageSourceKind.DISTRACTORS, None, None)
