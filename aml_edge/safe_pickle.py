@@ -22,8 +22,8 @@ from aml_edge.pickle_weight import Operation, weighed
 MOST_BYTES = 1 << 26
 """Of a data set's pickle: each byte can take a hundred in memory; that of SfM-120k has a tenth."""
 _LATIN1 = "latin1"
-_REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
-"""Types by number, objects from elsewhere, buffers from elsewhere: no data set has them."""
+_REFUSED_OPERATIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER")
+"""Types by number, objects from elsewhere, buffers from elsewhere and views of buffers: no data set has them."""
 _NUMBERED_MEMORY = ("PUT", "BINPUT", "LONG_BINPUT")
 """Python's unpickler makes room for all numbers up to the one they name: a few bytes could claim gigabytes."""
 _NO_TEXT = "?"

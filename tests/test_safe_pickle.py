@@ -148,6 +148,8 @@ def test_a_later_hostile_type_stops_what_comes_before_it(path: Path) -> None:
         (b"\x80\x02U\x01aQ.", "ValueError: it uses BINPERSID"),
         (b"Pa\n.", "ValueError: it uses PERSID"),
         (b"\x80\x02\x82\x01.", "ValueError: it uses EXT1"),
+        (b"\x80\x05\x97.", "ValueError: it uses NEXT_BUFFER"),
+        (b"\x80\x05\x96\x01\0\0\0\0\0\0\0a\x98.", "ValueError: it uses READONLY_BUFFER"),
         (b"\x80\x02]r\xff\xff\xff\x7f.", "ValueError: it claims more memory than its own length"),
         (b"]p2000000000\n.", "ValueError: it claims more memory than its own length"),
         (b"\x80\x02c_codecs\nencode\n(U\x01aU\x04zlibtR.", "it holds bytes in an encoding that is not latin1"),
