@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aml_edge.approximate.cost import ApproximationCost
 from aml_edge.bootstrap import Interval, bootstrap_mean
 from aml_edge.measures import MeasuresReport
 from aml_edge.ranking import RetrievalReport, SettingReport
@@ -27,6 +28,7 @@ class RetrievalRow:
         whitening_sha256: of that whitening.
         index: folder of the index, where the database is one.
         distractors: database rows besides those of the data set.
+        approximation: what approximate search costs, where this is it; None for an exact search.
     """
 
     queries: str
@@ -41,11 +43,13 @@ class RetrievalRow:
     whitening_sha256: str | None = None
     index: Path | None = None
     distractors: int = 0
+    approximation: ApproximationCost | None = None
 
     @property
     def name(self) -> str:
         """Queries and database in one, for a table."""
-        return f"{self.queries} → {database_name(self.database, self.distractors)}"
+        ann = "" if self.approximation is None else f", {self.approximation.ann}"
+        return f"{self.queries} → {database_name(self.database, self.distractors)}{ann}"
 
     @property
     def settings(self) -> tuple[tuple[str, SettingReport, Interval | None], ...]:
@@ -64,8 +68,8 @@ class MeasuredRow:
     Args:
         report: the protocol's measures, the main one first.
         interval: of the main one, 95 % over queries; None where no query has a positive.
-        queries, database, query_scales, database_scales, whitening, whitening_sha256, index, distractors: as in
-            `RetrievalRow`.
+        queries, database, query_scales, database_scales, whitening, whitening_sha256, index, distractors,
+            approximation: as in `RetrievalRow`.
     """
 
     queries: str
@@ -78,11 +82,13 @@ class MeasuredRow:
     whitening_sha256: str | None = None
     index: Path | None = None
     distractors: int = 0
+    approximation: ApproximationCost | None = None
 
     @property
     def name(self) -> str:
         """Queries and database in one, for a table."""
-        return f"{self.queries} → {database_name(self.database, self.distractors)}"
+        ann = "" if self.approximation is None else f", {self.approximation.ann}"
+        return f"{self.queries} → {database_name(self.database, self.distractors)}{ann}"
 
 
 def retrieval_row(queries: str, database: str, report: RetrievalReport) -> RetrievalRow:

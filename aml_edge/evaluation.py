@@ -2,7 +2,8 @@
 
 Symmetric: one network embeds queries and database. Asymmetric: a student, or the file made from it, embeds the queries
 and the teacher's index is the database. Each side is embedded once for all rows, and whitened afterwards. An index is
-streamed from disk; distractors, indexes of images that answer no query, follow the data set's rows of it.
+streamed from disk; distractors, indexes of images that answer no query, follow the data set's rows of it. Where
+approximate indexes are named, each row against an index is followed by one against each of them.
 
 Source: Budnik and Avrithis, "Asymmetric metric learning for knowledge transfer", CVPR 2021, section 3.
 """
@@ -14,6 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from aml_edge.approximate.cost import ApproximationCost, approximate_ranks, measured_cost
+from aml_edge.approximate.searches import ApproximateSearches
 from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
@@ -37,6 +40,8 @@ __all__ = ["RetrievalRow", "evaluate_contestants", "evaluate_retrieval", "measur
 LONG_PRODUCT = 10**11
 """Multiplications from which on a ranking takes seconds, and is announced."""
 
+EXACT_ONLY = ApproximateSearches()
+
 Row = TypeVar("Row", RetrievalRow, MeasuredRow)
 
 
@@ -46,6 +51,7 @@ def evaluate_contestants(
     dataset: RetrievalDataset,
     *,
     distractors: Sequence[TeacherIndex] = (),
+    searches: ApproximateSearches = EXACT_ONLY,
     progress: Progress | None = None,
 ) -> tuple[RetrievalRow, ...]:
     """Returns the rows teacher → teacher, student → student, student → teacher, file → teacher, as far as given.
@@ -55,11 +61,14 @@ def evaluate_contestants(
         databases: the teacher's indexes of the data set, which differ in scales or whitening.
         dataset: queries, database and ground truth, of the revisited protocol.
         distractors: indexes of further images, each to follow those databases that were made as it was.
+        searches: approximate indexes of these indexes, for further rows; a database that is whitened as it is read has
+            none.
         progress: where the work is announced.
 
     Raises:
         SpaceMismatchError: one of them lives in another space than the indexes; said before anything is embedded.
-        UsageError: the data set has another protocol, or distractors were made otherwise than every database.
+        UsageError: the data set has another protocol, distractors were made otherwise than every database, or an index
+            lacks an approximate one.
         TeacherIndexError: an index lacks images of the data set, holds an embedding of one that cannot be, or
             distractors hold an image that a database holds.
         ImageBatchError: images cannot be read; all of them are listed.
@@ -69,8 +78,8 @@ def evaluate_contestants(
             f"`dataset` is {dataset.name}, whose results are published as {dataset.protocol}, without settings; "
             "measure it with `measure_contestants`."
         )
-    joined = join_fitting(databases, distractors)
-    answers = _answers(contestants, joined, dataset, progress or SilentProgress())
+    planned = _Plan(contestants, join_fitting(databases, distractors), searches)
+    answers = _answers(planned, dataset, progress or SilentProgress())
     return tuple(
         one.conditioned(retrieval_row(one.queries, one.database, revisited_report(one.ranks))) for one in answers
     )
@@ -82,13 +91,14 @@ def measure_contestants(
     dataset: RetrievalDataset,
     *,
     distractors: Sequence[TeacherIndex] = (),
+    searches: ApproximateSearches = EXACT_ONLY,
     progress: Progress | None = None,
 ) -> tuple[MeasuredRow, ...]:
     """Returns the rows of `evaluate_contestants` in the measures of the data set's protocol; raises as it does.
 
     Hard images count as positives, as in the medium setting.
     """
-    joined = join_fitting(databases, distractors)
+    planned = _Plan(contestants, join_fitting(databases, distractors), searches)
     return tuple(
         one.conditioned(
             measured_row(
@@ -101,7 +111,7 @@ def measure_contestants(
                 ),
             )
         )
-        for one in _answers(contestants, joined, dataset, progress or SilentProgress())
+        for one in _answers(planned, dataset, progress or SilentProgress())
     )
 
 
@@ -140,12 +150,22 @@ def evaluate_retrieval(
 
 
 @dataclass(frozen=True, eq=False)
+class _Plan:
+    """Who asks which databases, and how."""
+
+    contestants: Contestants
+    databases: tuple[JoinedIndex, ...]
+    searches: ApproximateSearches
+
+
+@dataclass(frozen=True, eq=False)
 class _Answer:
     """Where one side's queries found what is labelled in another side's database."""
 
     pairing: Pairing
     distractors: int
     ranks: tuple[LabelledRanks, ...]
+    approximation: ApproximationCost | None = None
 
     @property
     def queries(self) -> str:
@@ -170,28 +190,38 @@ class _Answer:
             whitening_sha256=sha256,
             index=index,
             distractors=self.distractors,
+            approximation=self.approximation,
         )
 
 
-def _answers(
-    contestants: Contestants, databases: Sequence[JoinedIndex], dataset: RetrievalDataset, progress: Progress
-) -> Iterator[_Answer]:
+def _answers(plan: _Plan, dataset: RetrievalDataset, progress: Progress) -> Iterator[_Answer]:
     """Yields what each pairing of the contestants comes to; refuses before anything is embedded."""
-    rows = {id(one.first): one.rows_after(dataset.database_ids) for one in databases}
-    planned = pairings(contestants, [one.first for one in databases])
+    joined = {id(one.first): one for one in plan.databases}
+    rows = {name: one.rows_after(dataset.database_ids) for name, one in joined.items()}
+    planned = pairings(plan.contestants, [one.first for one in plan.databases])
+    opened = {
+        name: plan.searches.open((one.first, *one.others))
+        for name, one in joined.items()
+        if not one.first.whitened_as_read
+    }
     with closing(EmbeddedSides(dataset, progress)) as sides:
         for pairing in planned:
             sides.open(pairing.queries)
         for pairing in planned:
             queries = _followed(sides.queries(pairing.queries), pairing.whitening)
             database = pairing.database
-            if isinstance(database, TeacherIndex):
-                stored = rows[id(database)]
-                further = len(stored) - len(dataset.database_ids)
-                yield _Answer(pairing, further, _ranks(queries, stored, dataset, progress))
-            else:
+            if not isinstance(database, TeacherIndex):
                 own = _followed(sides.database(database), pairing.whitening)
                 yield _Answer(pairing, 0, _ranks(queries, own, dataset, progress))
+                continue
+            stored = rows[id(database)]
+            further = len(stored) - len(dataset.database_ids)
+            exact = _ranks(queries, stored, dataset, progress)
+            yield _Answer(pairing, further, exact)
+            for approximate in opened.get(id(database), ()):
+                depth = plan.searches.depth
+                ranks = approximate_ranks(queries, approximate, dataset, depth, progress=progress)
+                yield _Answer(pairing, further, ranks, measured_cost(approximate, dataset, exact, ranks, depth))
 
 
 def _followed(rows: Embeddings, whitening: Whitening | None) -> Embeddings:

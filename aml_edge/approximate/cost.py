@@ -8,6 +8,7 @@ from typing import Protocol as Shape
 
 import numpy as np
 
+from aml_edge.approximate.approximate_index import QUERIES_AT_ONCE
 from aml_edge.approximate.database import ApproximateDatabase
 from aml_edge.approximate.found_ranks import found_ranks
 from aml_edge.bootstrap import Interval, paired_bootstrap
@@ -15,12 +16,11 @@ from aml_edge.embedder import Embeddings
 from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.labelled_ranks import LabelledRanks
 from aml_edge.measures import measure
+from aml_edge.progress import Progress, SilentProgress
 from aml_edge.protocol import Protocol
 from aml_edge.ranking import ranks_without_ignored, revisited_report
 from aml_edge.search import Rows, top_k
 
-DEPTH = 1000
-"""How many images a search returns for an evaluation, where nothing else is asked for."""
 CUT_OFFS = (10, 100)
 
 
@@ -92,7 +92,7 @@ class ApproximationCost:
         depth: how many images each search returned for the measures.
         queries: how many asked.
         measures: empty without ground truth; easy, medium and hard mAP in the revisited protocol.
-        found: one for each cut-off below the number of rows.
+        found: one for each cut-off below the number of rows; empty where lists were not compared.
     """
 
     ann: str
@@ -100,11 +100,16 @@ class ApproximationCost:
     depth: int
     queries: int
     measures: tuple[MeasureCost, ...]
-    found: tuple[FoundShare, ...]
+    found: tuple[FoundShare, ...] = ()
 
 
 def approximate_ranks(
-    query_embeddings: Embeddings, database: ApproximateDatabase, dataset: Judged, depth: int = DEPTH
+    query_embeddings: Embeddings,
+    database: ApproximateDatabase,
+    dataset: Judged,
+    depth: int,
+    *,
+    progress: Progress | None = None,
 ) -> tuple[LabelledRanks, ...]:
     """Returns the ranks of a data set's labelled images in the lists that an approximate search returns.
 
@@ -113,13 +118,32 @@ def approximate_ranks(
         database: whose first part holds the data set's images; rows of further ones are distractors.
         dataset: with N queries.
         depth: how many images are returned; see `aml_edge.approximate.found_ranks` for what is not.
+        progress: where the work is announced, one step a query.
 
     Raises:
         UsageError: the depth or a shape cannot be, or a row is not finite.
         TeacherIndexError: the first part lacks images, or a structure is damaged.
     """
-    places = database.places_after(dataset.database_ids)
-    return found_ranks(places[database.search(query_embeddings, depth).rows], dataset.ground_truth)
+    places, ranks = database.places_after(dataset.database_ids), list[LabelledRanks]()
+    with (progress or SilentProgress()).task(f"searching {database.description}", len(query_embeddings)) as task:
+        for start in range(0, len(query_embeddings), QUERIES_AT_ONCE):
+            block = slice(start, start + QUERIES_AT_ONCE)
+            found = database.search(query_embeddings[block], depth).rows
+            ranks += found_ranks(places[found], dataset.ground_truth[block])
+            task.advance(len(found))
+    return tuple(ranks)
+
+
+def measured_cost(
+    database: ApproximateDatabase,
+    dataset: Judged,
+    exact: Sequence[LabelledRanks],
+    approximate: Sequence[LabelledRanks],
+    depth: int,
+) -> ApproximationCost:
+    """Returns what an approximate search of that depth costs, by the ranks of both searches alone."""
+    costs, depth = measure_costs(dataset, exact, approximate), min(depth, database.count)
+    return ApproximationCost(database.description, database.count, depth, len(exact), costs)
 
 
 def measure_costs(

@@ -112,7 +112,7 @@ def test_every_protocol_has_its_measures(index: TeacherIndex, queries: Rows, lab
         (Protocol.INSTANCES, ["mAP", "mP@1", "mP@5", "mP@10"]),
     ):
         other = Labels(labels.database_ids, labels.ground_truth, protocol)
-        costs = measure_costs(other, exact, approximate_ranks(queries, database, other))
+        costs = measure_costs(other, exact, approximate_ranks(queries, database, other, 100))
         assert [cost.name for cost in costs] == names
         positives = [ranks_without_ignored([*one.easy, *one.hard], one.junk) for one in exact]
         expected = [one.mean for one in measure(protocol, positives, other.recall_at).measures]
