@@ -59,7 +59,8 @@ class CheckedRows:
             self._refuse(int(np.arange(len(self))[rows][first]), read[first])
 
     def _refuse(self, row: int, embedding: Embeddings) -> None:
-        length = np.linalg.norm(embedding.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # a signalling NaN is not finite either
+            length = np.linalg.norm(embedding.astype(np.float64))
         what = f"of length {length:.4g}, not 1" if np.isfinite(embedding).all() else "that is not finite"
         raise TeacherIndexError(
             f"the index {self._path} holds an embedding {what}, for {self._ids[row]}; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,7 +195,16 @@ def _map_embeddings(file: Path, record: IndexRecord) -> npt.NDArray[np.floating]
         with file.open("rb") as stream:
             shape, fortran_order, dtype = _read_npy_header(stream)
             start, size = stream.tell(), os.fstat(stream.fileno()).st_size
-    except (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, RecursionError) as problem:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+        MemoryError,
+        RecursionError,
+        UserWarning,
+    ) as problem:
         raise damaged(file, f"cannot be read: {problem}") from None
     if shape != expected or fortran_order or dtype != of_record:
         raise damaged(file, f"holds {shape} {dtype}, but {RECORD_FILE} says {expected} {record.dtype}, row by row")
@@ -207,7 +217,9 @@ def _read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[
     """Returns shape, order and dtype; numpy evaluates the header as a literal and unpickles nothing."""
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("it is not of version 1.0")
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = np.lib.format.read_array_header_1_0(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of a header that is no literal as it stands
+        header: tuple[tuple[int, ...], bool, np.dtype[Any]] = np.lib.format.read_array_header_1_0(stream)
     return header
 
 

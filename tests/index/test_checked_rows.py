@@ -40,6 +40,7 @@ def test_what_is_sound_is_read_as_it_is(rows: npt.NDArray[np.float32], tmp_path:
     ("value", "said"),
     [
         (np.nan, "that is not finite"),
+        (np.array(0x7FA00000, np.uint32).view(np.float32), "that is not finite"),  # a signalling NaN; NumPy would warn
         (np.inf, "that is not finite"),
         (0.0, "of length 0, not 1"),
         (3e30, "of length 6.708e+30, not 1"),  # √5 · 3e30, whose square float32 does not hold

@@ -243,6 +243,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "bare pickle": (bare_pickle, "embeddings.npy cannot be read: "),
     "several arrays": (several_arrays, "embeddings.npy cannot be read: "),
     "a header of nonsense": (header("{[]: 1}"), "embeddings.npy cannot be read: "),
+    "a header of Python 2": (
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (3L, 4L)}"),
+        "embeddings.npy cannot be read: Reading `.npy` or `.npz` file required additional header parsing",
+    ),
     "a deep header": (header("(" * 5000), "embeddings.npy cannot be read: "),
     "rows without end": (
         header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + str(2**80) + ", 4)}"),
