@@ -25,6 +25,7 @@ def student_queries(
     *,
     image_side_px: int | None = None,
     scales: Scales | None = None,
+    device: str = "cpu",
 ) -> Embedder:
     """Returns a student that asks the index, at its own size and the index's scales, or at other ones.
 
@@ -33,7 +34,9 @@ def student_queries(
     """
     whitening = index.whitening_for(checkpoint.space, name=f"student '{checkpoint.name}'")
     preprocessing = sized(checkpoint.preprocessing, image_side_px)
-    return student_embedder(checkpoint, preprocessing, whitening=whitening, scales=scales or index.scales)
+    return student_embedder(
+        checkpoint, preprocessing, whitening=whitening, scales=scales or index.scales, device=device
+    )
 
 
 def artifact_queries(artifact: Artifact, index: TeacherIndex, *, runtime: str | None = None) -> Embedder:
@@ -47,14 +50,18 @@ def artifact_queries(artifact: Artifact, index: TeacherIndex, *, runtime: str | 
     return open_artifact(artifact, runtime)
 
 
-def teacher_queries(checkpoint: TeacherCheckpoint, index: TeacherIndex, *, scales: Scales | None = None) -> Embedder:
+def teacher_queries(
+    checkpoint: TeacherCheckpoint, index: TeacherIndex, *, scales: Scales | None = None, device: str = "cpu"
+) -> Embedder:
     """Returns the teacher that asks its own index, as its database was embedded, or at other scales.
 
     Raises:
         SpaceMismatchError: the index is of another teacher; both sides are named.
     """
     require_teacher_of(checkpoint, index)
-    return teacher_embedder(checkpoint, index.preprocessing, whitening=index.whitening, scales=scales or index.scales)
+    return teacher_embedder(
+        checkpoint, index.preprocessing, whitening=index.whitening, scales=scales or index.scales, device=device
+    )
 
 
 def require_file_of(artifact: Artifact, index: TeacherIndex) -> None:

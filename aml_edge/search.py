@@ -1,4 +1,4 @@
-"""Exact top-k search of a database of embeddings in PyTorch, in blocks, so that a memory-mapped one of any size will do.
+"""Exact top-k search of a database of embeddings in PyTorch, in blocks: a memory-mapped one of any size will do.
 
 A block's similarities are one matrix product. Its k best are looked for among the maxima of chunks first, which is one
 vectorised pass: whatever is among the k best is in one of the k chunks of largest maximum.

@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
-    ("errors", "progress", "native_output", "numpy_stand_ins", "pickle_weight", "file_lock", "read_ahead"),
+    ("errors", "printable", "progress", "native_output", "numpy_stand_ins", "pickle_weight", "file_lock", "read_ahead"),
     ("decoding",),
     ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol"),
     ("artifact", "pixels"),
@@ -23,16 +23,19 @@ CORE_ORDER = (
     ("networks",),
     ("runtimes",),
     ("search", "bootstrap", "ground_truth"),
+    ("randomisation",),
     ("row_reading", "score_counting"),
     ("labelled_ranks",),
     ("ranking",),
     ("measures",),
     ("datasets",),
     ("index",),
-    ("approximate", "querying"),
+    ("engines",),
+    ("approximate", "querying", "answers", "query_images", "thumbnails"),
+    ("search_page",),
     ("embedded_sides", "evaluated_rows", "whitening_building"),
     ("contestants",),
-    ("evaluation",),
+    ("evaluation", "comparison"),
 )
 HEAVY = {
     "ai_edge_litert",

@@ -2,118 +2,152 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import aml_edge
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.cli.query_embedder import AskingOptions, open_query_embedder
 from aml_edge.errors import UsageError
-from aml_edge.progress import SayingProgress
-from aml_edge.scales import SINGLE_SCALE, Scales, describe_scales
+from aml_edge.printable import printable
 
 if TYPE_CHECKING:
-    from aml_edge.embedder import Embedder
-    from aml_edge.index import TeacherIndex
+    from aml_edge.answers import Answer, Answers
+    from aml_edge.pixels import Box
+    from aml_edge.search_page import PageReport
+
+TABLES = 20
+"""Answers that get a table each; where there are more, each gets a line."""
 
 
 @dataclass(frozen=True)
-class FoundImage:
-    """One answer: its rank from 1, its id in the index, and the cosine to the query."""
+class FindingOptions:
+    """What is looked for, and how many."""
 
-    rank: int
-    id: str
-    similarity: float
+    box: Annotated[
+        str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Cut this out of the one query, px of the upright image.")
+    ] = None
+    k: Annotated[int, typer.Option("-k", min=1, help="How many images to find.")] = 10
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Answer the others where images cannot be read.")
+    ] = False
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one image found, nearest first."""
+class PageOptions:
+    """The page with the pictures."""
 
-    image: Path
-    found: tuple[FoundImage, ...]
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with the pictures.")] = None
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For the page: the folder that the index was built from.")
+    ] = None
 
 
+@with_option_groups
 def search(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files, one query each.")],
+    queries: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE…", help="Image files, folders of them, or - for standard input: an image, or paths of them."
+        ),
+    ],
     *,
     index: Annotated[Path, typer.Option(help="The teacher's index.")],
-    artifact: Annotated[Path | None, typer.Option(help="An exported file, as a phone would run it.")] = None,
-    student: Annotated[
-        str | None, typer.Option(help="A checkpoint, a run, or aml:NAME for a released one, instead of a file.")
-    ] = None,
-    runtime: Annotated[str | None, typer.Option(help="What runs the file; its format's default.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many images to find.")] = 10,
+    asking: AskingOptions,
+    finding: FindingOptions,
+    page: PageOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Find the images of a teacher's index that are nearest to a query."""
+    from aml_edge.answers import SearchOptions, find_answers
     from aml_edge.index import open_index
+    from aml_edge.query_images import query_items
+    from aml_edge.search_page import PageFacts, require_page_size, write_search_page
 
-    console = console_for(json_target)
-    opened = open_index(index)
-    opened_embedder, who = _open(opened, artifact, student, runtime, ConsoleProgress(console))
-    with closing(opened_embedder) as embedder:
-        answers = find(images, embedder, opened, k)
-    console.print(f"queries by {escape(who)}", soft_wrap=True)
-    for answer in answers:
-        console.print(f"[bold]{escape(str(answer.image))}[/]", soft_wrap=True)
-        console.print(_table(answer))
-    write_json(answers, json_target)
+    _require_page(page)
+    console, opened = console_for(json_target), open_index(index)
+    options = SearchOptions(finding.k, asking.device, skip_unreadable=finding.skip_unreadable)
+    items = query_items(queries, sys.stdin.buffer, box=box_of(finding.box), absent_too=options.skip_unreadable)
+    if page.html is not None:
+        require_page_size(len(items), min(finding.k, len(opened.ids)))
+    progress = ConsoleProgress(console, every_task=False)
+    asks = open_query_embedder(asking, opened, ConsoleProgress(console))
+    with closing(asks.embedder) as embedder:
+        answers = find_answers(items, embedder, opened, options, progress=progress)
+    _print_answers(answers, asks.who, console)
+    write_json(answers.answers, json_target)
+    if page.html is not None and page.images is not None:
+        facts = PageFacts(asks.who, opened, page.images, finding.k, datetime.now().astimezone(), aml_edge.__version__)
+        _print_page(write_search_page(page.html, answers, facts, progress=progress), page.images, console)
 
 
-def find(images: list[Path], embedder: Embedder, index: TeacherIndex, k: int) -> tuple[Answer, ...]:
-    """Returns what each image finds; images that cannot be read end the search with an error that names them all."""
-    from aml_edge.image_loading import ImageItem, embed_items
-    from aml_edge.search import top_k
+def box_of(text: str | None) -> Box | None:
+    """Returns the box of an option's text, or None where there is none.
 
-    absent = [str(image) for image in images if not image.exists()]
-    if absent:
-        raise UsageError(f"{', '.join(absent)} {'do' if len(absent) > 1 else 'does'} not exist; name image files.")
-    queries = embed_items(embedder, [ImageItem(image) for image in images])
-    result = top_k(queries, index.checked_embeddings, k)
-    return tuple(
-        Answer(
-            image,
-            tuple(
-                FoundImage(rank, index.ids[row], similarity)
-                for rank, (row, similarity) in enumerate(zip(rows, similarities, strict=True), start=1)
-            ),
+    Raises:
+        UsageError: it is not four finite numbers, each edge before its opposite.
+    """
+    if text is None:
+        return None
+    try:
+        left, top, right, bottom = (float(edge) for edge in text.split(","))
+    except ValueError:
+        left = top = right = bottom = math.nan
+    if not (left < right and top < bottom and all(map(math.isfinite, (left, top, right, bottom)))):
+        raise UsageError(
+            f"`box` is {text!r}; it must be X0,Y0,X1,Y1 in px of the upright image, with X0 < X1 and Y0 < Y1."
         )
-        for image, rows, similarities in zip(images, result.rows.tolist(), result.similarities.tolist(), strict=True)
-    )
+    return left, top, right, bottom
 
 
-def _open(
-    index: TeacherIndex, artifact: Path | None, student: str | None, runtime: str | None, progress: SayingProgress
-) -> tuple[Embedder, str]:
-    """Returns what embeds the queries, and what it is in a few words."""
-    from aml_edge.formats import read_artifact
-    from aml_edge.networks.released import resolve_student
-    from aml_edge.querying import artifact_queries, student_queries
-
-    if artifact is not None:
-        if student is not None:
-            raise UsageError("`artifact` and `student` are both given, but one of them embeds a query; give one.")
-        file = read_artifact(artifact)
-        who = f"file {file.path}, {file.standing}{_scales_said(SINGLE_SCALE, index)}"
-        return artifact_queries(file, index, runtime=runtime), who
-    if runtime is not None:
-        raise UsageError(f"`runtime` is {runtime!r}, but a student runs in PyTorch; give a file with --artifact.")
-    checkpoint = resolve_student(student, space=index.space_before_whitening, progress=progress)
-    who = f"student {checkpoint.name} ({checkpoint.weights_sha256[:8]}){_scales_said(index.scales, index)}"
-    return student_queries(checkpoint, index), who
+def _require_page(page: PageOptions) -> None:
+    """Raises `UsageError` unless the options of the page go together, before any work is done for it."""
+    if page.html is None:
+        if page.images is not None:
+            raise UsageError(f"`images` is '{page.images}', but no page is written; add --html FILE.")
+        return
+    if page.images is None:
+        raise UsageError(
+            f"`html` is '{page.html}', but where the pictures lie is not said; add --images DIR, the folder that the "
+            "index was built from."
+        )
+    if not page.images.is_dir():
+        raise UsageError(
+            f"`images` is '{page.images}', which is no folder; give the one that the index was built from."
+        )
+    if page.html.is_dir():
+        raise UsageError(f"`html` is '{page.html}', which is a folder; name a file.")
 
 
-def _scales_said(scales: Scales, index: TeacherIndex) -> str:
-    """Returns what there is to say of the scales of a query and of the index, beyond one each."""
-    if scales == index.scales == SINGLE_SCALE:
-        return ""
-    asked, stored = describe_scales(scales), describe_scales(index.scales)
-    return f", at scale {asked}" if asked == stored else f", at scale {asked}; the index at {stored}"
+def _print_answers(answers: Answers, who: str, console: Console) -> None:
+    console.print(f"queries by {escape(printable(who))}", soft_wrap=True)
+    few = len(answers.answers) <= TABLES
+    if not few:
+        console.print("the nearest of each; --json and --html have the others")
+    for answer in answers.answers:
+        name = escape(printable(str(answer.image)))
+        if few:
+            console.print(f"[bold]{name}[/]", soft_wrap=True)
+            console.print(_table(answer))
+        else:
+            nearest = answer.found[0]
+            console.print(f"{name}  {nearest.similarity:.4f}  {escape(printable(nearest.id))}", soft_wrap=True)
+    if answers.unreadable:
+        total = len(answers.unreadable) + len(answers.answers)
+        console.print(f"[yellow]{len(answers.unreadable)} of {total} images could not be read and were left out:[/]")
+        for one, reason in answers.unreadable:
+            console.print(f"  {escape(printable(f'{one}: {reason}'))}", soft_wrap=True)
 
 
 def _table(answer: Answer) -> Table:
@@ -122,5 +156,17 @@ def _table(answer: Answer) -> Table:
     table.add_column("image", overflow="fold")
     table.add_column("cosine", justify="right")
     for one in answer.found:
-        table.add_row(str(one.rank), escape(one.id), f"{one.similarity:.4f}")
+        table.add_row(str(one.rank), escape(printable(one.id)), f"{one.similarity:.4f}")
     return table
+
+
+def _print_page(report: PageReport, images: Path, console: Console) -> None:
+    size = f"{report.size_bytes / 1e6:.1f} MB"
+    console.print(f"page: {escape(str(report.path))}, {report.pictures} found pictures, {size}", soft_wrap=True)
+    if report.missing:
+        name, reason = report.missing[0]
+        console.print(
+            f"[yellow]{len(report.missing)} found images have no picture in {escape(str(images))}, the first is[/] "
+            f"{escape(printable(f'{name}: {reason}'))}",
+            soft_wrap=True,
+        )

@@ -31,15 +31,19 @@ def teacher_embedder(
     Its name says what the last bits of its embeddings depend on: PyTorch, device and number of threads.
     """
     threads = threads or torch.get_num_threads()
-    place = f"{threads} threads" if device == "cpu" else device
     return TorchEmbedder(
         _network(checkpoint.teacher, scales, whitening),
         space=checkpoint.space(whitening),
         preprocessing=preprocessing,
-        name=f"torch {torch.__version__}, {place}",
+        name=teacher_embedder_name(threads, device),
         threads=threads,
         device=device,
     )
+
+
+def teacher_embedder_name(threads: int, device: str) -> str:
+    """Returns the name of a teacher's embedder, known without opening it."""
+    return f"torch {torch.__version__}, {f'{threads} threads' if device == 'cpu' else device}"
 
 
 def student_embedder(
@@ -48,13 +52,15 @@ def student_embedder(
     *,
     whitening: Whitening | None = None,
     scales: Scales = SINGLE_SCALE,
+    device: str = "cpu",
 ) -> TorchEmbedder:
     """Returns a student that embeds into its own space, or into that space after its teacher's whitening."""
     space = checkpoint.space
     if whitening is not None:
         space = replace(space, dimension=whitening.dimension, whitening_sha256=whitening.sha256)
     network = _network(checkpoint.student, scales, whitening)
-    return TorchEmbedder(network, space=space, preprocessing=preprocessing, name=f"student {checkpoint.name}")
+    name = f"student {checkpoint.name}"
+    return TorchEmbedder(network, space=space, preprocessing=preprocessing, name=name, device=device)
 
 
 def _network(network: Student | Teacher, scales: Scales, whitening: Whitening | None) -> nn.Module:
