@@ -136,8 +136,9 @@ def evaluate_retrieval(
         SpaceMismatchError: queries and database live in different spaces.
         TeacherIndexError: the index lacks images of the data set, or holds an embedding of one that cannot be.
         ImageBatchError: images cannot be read; all of them are listed.
-        UsageError: a query's embedding is not finite.
+        UsageError: the data set has another protocol, or a query's embedding is not finite.
     """
+    dataset.require_settings()
     progress = progress or SilentProgress()
     right = f"the index {database.path}" if isinstance(database, TeacherIndex) else "the database"
     require_same_space(query_embedder.space, database.space, left_name=name, right_name=right)

@@ -24,10 +24,17 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What queries are evaluated with: an index and a data set whose database it holds."""
+    """What queries are evaluated with: an index and a data set whose database it holds.
+
+    Raises:
+        UsageError: the data set has no easy, medium and hard setting.
+    """
 
     index: TeacherIndex
     dataset: RetrievalDataset
+
+    def __post_init__(self) -> None:
+        self.dataset.require_settings()
 
 
 @dataclass(frozen=True)

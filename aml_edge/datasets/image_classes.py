@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import overload
 
 from aml_edge.datasets.labelled_images import ImageLabels
-from aml_edge.ranking import QueryGroundTruth
+from aml_edge.ground_truth import QueryGroundTruth
 
 PAIRS_SEED = 0
 

@@ -24,9 +24,9 @@ from aml_edge.datasets.metadata import (
 )
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 GROUND_TRUTH = "gnd_instre.mat"
 

@@ -27,9 +27,9 @@ from aml_edge.datasets.metadata import require_distinct
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.datasets.text_records import number_of, records_of
 from aml_edge.errors import DatasetError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 NAME = "google-landmarks-v2"
 CLEAN, SOLUTION, INDEX = "train_clean.csv", "retrieval_solution_v2.1.csv", "index.csv"

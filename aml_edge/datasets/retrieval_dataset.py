@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aml_edge.errors import UsageError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import RECALL_AT, Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,11 @@ class RetrievalDataset:
     def queries_are_database(self) -> bool:
         """Whether each image asks all others, so that embedding the images once is enough."""
         return self.query_items is self.database_items
+
+    def require_settings(self) -> None:
+        """Raises `UsageError` where answers are not judged as easy, medium and hard."""
+        if self.protocol is not Protocol.REVISITED:
+            raise UsageError(
+                f"`dataset` is {self.name}, whose results are published as {self.protocol}, not as mAP in the settings "
+                "easy, medium and hard; measure it with `aml-edge eval`."
+            )

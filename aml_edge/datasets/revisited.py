@@ -15,9 +15,9 @@ from aml_edge.datasets.image_files import require_files
 from aml_edge.datasets.metadata import box_of, names_of, require_distinct, rows_of, stays_inside, values_of
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError, unusable_path
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 from aml_edge.safe_pickle import read_pickle
 
 _LABELS = ("easy", "hard", "junk")

@@ -19,6 +19,7 @@ from aml_edge.errors import ImageBatchError, ImageError, SpaceMismatchError, Tea
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.whitening import Whitening
 from aml_edge.progress import SilentProgress
+from aml_edge.protocol import Protocol
 from aml_edge.runtimes import open_artifact
 from aml_edge.space import EmbeddingSpace
 
@@ -154,3 +155,9 @@ def test_a_student_of_another_teacher_is_refused(
     group = Group((Artifact(Path("a.onnx"), manifest),), checkpoint)
     with pytest.raises(SpaceMismatchError, match=r"student 'toy' lives in toy teacher .* in another teacher"):
         open_row(torch_row(), group, index, refused=False)
+
+
+def test_a_data_set_without_settings_is_refused(truth: GroundTruth) -> None:
+    dataset = replace(truth.dataset, protocol=Protocol.LANDMARKS)
+    with pytest.raises(UsageError, match=r"published as mAP@100, .* measure it with `aml-edge eval`"):
+        GroundTruth(truth.index, dataset)

@@ -10,8 +10,8 @@ from aml_edge.datasets.birds import read_bird_training, read_birds
 from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.errors import DatasetError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 
 def test_the_last_hundred_classes_are_tested_on(birds: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from aml_edge.datasets.class_folder import class_names, read_class_folder
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.errors import DatasetError, UsageError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 
 def test_each_image_asks_all_others(classes: Path) -> None:

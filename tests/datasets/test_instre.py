@@ -12,9 +12,9 @@ from aml_edge.datasets.instre import read_instre
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import DatasetError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 Record = dict[str, Any]
 Write = Callable[[Record], Path]

@@ -10,9 +10,9 @@ from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.datasets.landmarks import Usage, landmark_files, read_landmark_test, read_landmark_training
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.errors import DatasetError, UsageError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 ZEROS = "0" * 14
 SOLUTION = "ground_truth/retrieval_solution_v2.1.csv"

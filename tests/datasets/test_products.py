@@ -10,9 +10,9 @@ from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.products import read_product_training, read_products
 from aml_edge.errors import DatasetError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.protocol import Protocol
-from aml_edge.ranking import QueryGroundTruth
 
 HEAD = "image_id class_id super_class_id path\n"
 

@@ -14,10 +14,10 @@ import pytest
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.datasets.revisited import load_revisited, read_revisited
 from aml_edge.errors import DatasetError, UnsafePickleError, UsageError
+from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
 from aml_edge.pixels import load_pixels
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.ranking import QueryGroundTruth
 
 Record = dict[str, Any]
 Write = Callable[[Record], Path]
