@@ -9,13 +9,16 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from aml_edge.cli.ann_options import ANN_METAVAR, BUILT_ANN_HELP, specs_of
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
-from aml_edge.cli.index_approximate import approximate
+from aml_edge.cli.index_approximate import approximate, finishing
+from aml_edge.cli.index_import import import_vectors
 from aml_edge.cli.index_report import print_report, report_of
 from aml_edge.scales import scales_of
 
 app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
 app.command()(approximate)
+app.command("import")(import_vectors)
 
 
 @app.command()
@@ -32,6 +35,7 @@ def build(
     ] = "1",
     whitening: Annotated[str | None, typer.Option(help="A whitening's file, or one that came with it.")] = None,
     device: Annotated[str, typer.Option(help="Where PyTorch runs: cpu, cuda.")] = "cpu",
+    ann: Annotated[list[str] | None, typer.Option(metavar=ANN_METAVAR, help=BUILT_ANN_HELP)] = None,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave such images out.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away an unfinished build.")] = False,
     json_target: JsonOption = None,
@@ -44,7 +48,7 @@ def build(
     from aml_edge.querying import sized
     from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
 
-    console, shares = console_for(json_target), scales_of(scales)
+    console, shares, specs = console_for(json_target), scales_of(scales), specs_of(ann)
     progress = ConsoleProgress(console)
     source, checkpoint = image_source(images), resolve_teacher(teacher, progress=progress)
     layer = None
@@ -53,7 +57,8 @@ def build(
     preprocessing = sized(checkpoint.preprocessing, image_size)
     embedder = teacher_embedder(checkpoint, preprocessing, whitening=layer, scales=shares, device=device)
     console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
-    options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart)
+    finish = finishing(specs, embedder.space.dimension, len(source.ids), console)
+    options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart, finishing=finish)
     report = report_of(build_index(embedder, source, out, options, progress=progress))
     print_report(report, console)
     write_json(report, json_target)

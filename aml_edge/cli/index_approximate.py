@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from aml_edge.cli.ann_options import ANN_METAVAR, BUILT_ANN_HELP, specs_of
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
 
 if TYPE_CHECKING:
@@ -18,16 +19,11 @@ if TYPE_CHECKING:
     from aml_edge.approximate.specification import ApproximateSpec
     from aml_edge.index import TeacherIndex
 
-ANN_HELP = (
-    "An approximate index: a string of FAISS's index factory, and after a colon how it is searched, e.g. "
-    "IVF4096,PQ64:nprobe=16. May be given again."
-)
-
 
 def approximate(
     path: Annotated[Path, typer.Argument(metavar="INDEX")],
     *,
-    ann: Annotated[list[str], typer.Option(metavar="FACTORY[:PARAMETERS]", help=ANN_HELP)],
+    ann: Annotated[list[str], typer.Option(metavar=ANN_METAVAR, help=BUILT_ANN_HELP)],
     training_rows: Annotated[
         int | None, typer.Option(help="To train on; 256 for each cluster that is made, within 2 GiB.")
     ] = None,
@@ -51,11 +47,19 @@ def approximate(
     write_json(records, json_target)
 
 
-def specs_of(ann: Sequence[str] | None) -> tuple[ApproximateSpec, ...]:
-    """Returns what ``--ann`` names, each once; raises `UsageError` where one names nothing."""
-    from aml_edge.approximate.specification import approximate_spec
+def finishing(
+    specs: Sequence[ApproximateSpec], dimension: int, images: int, console: Console
+) -> Callable[[TeacherIndex], object] | None:
+    """Returns what builds approximate indexes of an index to be, or None where none is asked for.
 
-    return tuple(dict.fromkeys(approximate_spec(text) for text in ann or ()))
+    Raises:
+        UsageError, MissingExtraError: one of them could not be built of so many images.
+    """
+    from aml_edge.approximate.building import ApproximateOptions, require_factory
+
+    for spec in specs:
+        require_factory(spec, dimension, images)
+    return (lambda index: build_all(index, specs, ApproximateOptions(), console)) if specs else None
 
 
 def build_all(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from aml_edge.datasets.image_source import ImageSource
 from aml_edge.embedder import Embedder
 from aml_edge.errors import TeacherIndexError, UsageError
 from aml_edge.index.record import RECORD_FILE, IndexRecord
-from aml_edge.index.shard_embedding import DECODER, InThisProcess, ShardEngine, ShardImages, ShardJob
+from aml_edge.index.shard_embedding import DECODER, READING_THREADS, InThisProcess, ShardEngine, ShardImages, ShardJob
 from aml_edge.index.shards import (
     BuildPlan,
     ShardSummary,
@@ -51,16 +51,18 @@ class IndexOptions:
         scales: at which the embedder sees each image, kept with the index since queries are best embedded alike.
         skip_unreadable: leave out images that cannot be read, and record them.
         restart: throw away an unfinished build instead of going on with it.
-        workers: threads that read ahead.
+        workers: threads that read ahead where this process embeds.
         shard_images: images of a shard: what a killed build loses at most.
+        finishing: given the whole index before it gets its name; what this adds beside the rows is there with them.
     """
 
     whitening: Whitening | None = None
     scales: Scales = SINGLE_SCALE
     skip_unreadable: bool = False
     restart: bool = False
-    workers: int = 2
+    workers: int = READING_THREADS
     shard_images: int = 256
+    finishing: Callable[[TeacherIndex], object] | None = None
 
     def __post_init__(self) -> None:
         if self.shard_images < 1:
@@ -138,6 +140,8 @@ def build_index_with(
         build = _Build(engine, source, partial, options)
         summaries = build.embed_missing(progress or SilentProgress())
         build.assemble(summaries, partial / "index")
+        if options.finishing is not None:
+            options.finishing(open_index(partial / "index"))
         os.rename(partial / "index", out)
         remove_build(partial)
     return open_index(out)

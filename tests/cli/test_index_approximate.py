@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from aml_edge.approximate.approximate_index import open_approximate
 from aml_edge.approximate.record import approximate_path, read_record, read_records
+from aml_edge.approximate.specification import ApproximateSpec
+from aml_edge.index import open_index
+from aml_edge.networks import released
+from aml_edge.networks.checkpoints import TeacherCheckpoint
 
 CommandLine = Callable[..., Any]
 
@@ -84,3 +89,49 @@ def test_something_must_be_named(command_line: CommandLine, index: Path) -> None
     ended = command_line("index", "approximate", index)
     assert ended.code == 2
     assert "Missing option '--ann'" in ended.err
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch, tiny_teacher: TeacherCheckpoint, blobs: Path, tmp_path: Path) -> list[Any]:
+    """The beginning of a command that builds an index of 24 images; a small network answers to the teacher's name."""
+
+    def resolve(name: str, *, progress: object) -> TeacherCheckpoint:
+        return tiny_teacher
+
+    monkeypatch.setattr(released, "resolve_teacher", resolve)
+    return ["index", "build", "--teacher", "tiny", "--images", blobs, "--out", tmp_path / "out", "--image-size", 32]
+
+
+def test_an_index_is_built_with_its_approximate_ones(
+    command_line: CommandLine, build: list[Any], tmp_path: Path
+) -> None:
+    ended = command_line(*build, "--ann", "IVF2,Flat:nprobe=2", "--ann", "SQ8")
+    assert (ended.code, ended.err) == (0, "")
+    out = tmp_path / "out"
+    assert [record.factory for record in read_records(out)] == ["IVF2,Flat", "SQ8"]
+    assert open_approximate(open_index(out), ApproximateSpec("SQ8")).record.count == 24
+    assert ended.out.splitlines()[-3] == described(
+        out, "IVF2,Flat", "IVF2,Flat:nprobe=2", ", trained on 24 rows (seed 0)"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_build_whose_approximate_index_fails_keeps_what_was_embedded(
+    command_line: CommandLine, build: list[Any], tmp_path: Path
+) -> None:
+    failed = command_line(*build, "--ann", "Flat", "--ann", "PQ8np")
+    assert failed.code == 2
+    assert "FAISS cannot train on 24 of the 24 rows" in failed.err
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out.partial").glob("*/*.safetensors")] == ["000000.safetensors"]
+    assert command_line(*build, "--ann", "Flat").code == 0
+    assert [record.factory for record in read_records(tmp_path / "out")] == ["Flat"]
+
+
+def test_a_factory_that_cannot_be_is_refused_before_anything_is_embedded(
+    command_line: CommandLine, build: list[Any], tmp_path: Path
+) -> None:
+    ended = command_line(*build, "--ann", "IVF25,Flat")
+    assert (ended.code, "embedding" in ended.out) == (2, False)
+    assert "which makes 25 lists, but there are 24 rows" in ended.err
+    assert list(tmp_path.iterdir()) == []
