@@ -49,12 +49,15 @@ def paired_bootstrap(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int =
     Raises:
         UsageError: the two are not about the same queries, are empty, or hold a value that is not finite.
     """
+    return bootstrap_mean(paired_differences(first, second), seed=seed)
+
+
+def paired_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Returns (N,) second − first of values of the same N queries; raises as `paired_bootstrap`."""
     left, right = _finite_vector("first", first), _finite_vector("second", second)
     if len(left) != len(right):
-        raise UsageError(
-            f"`first` holds {len(left)} values and `second` {len(right)}; a paired bootstrap needs one of each a query."
-        )
-    return bootstrap_mean(right - left, seed=seed)
+        raise UsageError(f"`first` holds {len(left)} values and `second` {len(right)}; pairs need one of each a query.")
+    return right - left
 
 
 def _resampled_means(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

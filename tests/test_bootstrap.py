@@ -89,6 +89,4 @@ def test_messages_name_the_argument_and_the_way_out() -> None:
     )
     with pytest.raises(UsageError) as refusal:
         paired_bootstrap([0.1, 0.2], [0.1])
-    assert str(refusal.value) == (
-        "`first` holds 2 values and `second` 1; a paired bootstrap needs one of each a query."
-    )
+    assert str(refusal.value) == ("`first` holds 2 values and `second` 1; pairs need one of each a query.")

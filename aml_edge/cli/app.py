@@ -11,6 +11,7 @@ import typer
 import aml_edge
 from aml_edge.cli import data, index
 from aml_edge.cli.bench import bench
+from aml_edge.cli.compare import compare
 from aml_edge.cli.demo import demo
 from aml_edge.cli.eval import evaluate
 from aml_edge.cli.export import export
@@ -61,6 +62,7 @@ app.add_typer(index.app, name="index")
 app.command()(train)
 app.command()(whitening)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(export)
 app.command()(verify)
 app.command()(bench)
