@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import UsageError
 from aml_edge.progress import SayingProgress
-from aml_edge.scales import Scales, describe_scales, scales_of
+from aml_edge.scales import Scales, scales_of
 
 if TYPE_CHECKING:
     from aml_edge.contestants import Contestants
-    from aml_edge.evaluation import RetrievalRow
     from aml_edge.index import TeacherIndex
     from aml_edge.networks.checkpoints import TeacherCheckpoint
 
@@ -42,83 +40,64 @@ class ContestantOptions:
             "0.5 and their mean; those of the index. Give it again for further rows."
         ),
     ] = None
-    whitening: Annotated[
-        str | None,
-        typer.Option(help="A whitening's file, or one that came with the teacher, for an index without: further rows."),
-    ] = None
     student_whitening: Annotated[
         Path | None, typer.Option(help="The student's own, aml:NAME/whitening if released: further rows of it alone.")
     ] = None
 
 
 @dataclass(frozen=True)
-class EvaluatedIndex:
-    """An index that was asked.
+class DatabaseOptions:
+    """What is asked, besides the student's own database."""
 
-    Args:
-        path: its folder.
-        space_fingerprint: of its space.
-        image_side_px, scales: as the teacher saw each image.
-        whitening_sha256: of the whitening that it was built with.
-    """
-
-    path: Path
-    space_fingerprint: str
-    image_side_px: int
-    scales: Scales
-    whitening_sha256: str | None
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """What `aml-edge eval` writes.
-
-    Args:
-        indexes: what was asked.
-        dataset: its name.
-        database_images: of the data set.
-        rows: what was evaluated.
-    """
-
-    indexes: tuple[EvaluatedIndex, ...]
-    dataset: str
-    database_images: int
-    rows: tuple[RetrievalRow, ...]
-
-
-@with_option_groups
-def evaluate(
-    *,
     index: Annotated[
         list[Path] | None,
         typer.Option(
             help="The teacher's index of the data set. Give it again for one of other scales; leave it out for a "
             "student that was trained alone."
         ),
-    ] = None,
-    dataset: Annotated[Path, typer.Option(help="A data set in the revisited layout: gnd_NAME.pkl beside jpg/.")],
+    ] = None
+    distractors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The teacher's index of images that answer no query, e.g. of R1M, to follow the data set's; give it "
+            "again for more."
+        ),
+    ] = None
+    whitening: Annotated[
+        str | None,
+        typer.Option(help="A whitening's file, or one that came with the teacher, for an index without: further rows."),
+    ] = None
+
+
+@with_option_groups
+def evaluate(
+    *,
+    dataset: Annotated[Path, typer.Option(help="A data set with queries: `aml-edge data info` says what a folder is.")],
+    subset: Annotated[str | None, typer.Option(help="Of its queries, where they are published in parts.")] = None,
+    asked: DatabaseOptions,
     options: ContestantOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Measure how well a student's queries find images: in its own database, and in the teacher's index."""
-    from aml_edge.cli.retrieval_table import retrieval_table
+    from aml_edge.cli.evaluation_report import print_evaluation, report_of_rows
     from aml_edge.datasets.loading import load_test_set
-    from aml_edge.evaluation import evaluate_contestants
+    from aml_edge.evaluation import evaluate_contestants, measure_contestants
     from aml_edge.index import open_index
+    from aml_edge.protocol import Protocol
 
     console = console_for(json_target)
-    indexes, data = [open_index(path) for path in index or ()], load_test_set(dataset)
-    _require_enough(indexes, options)
-    _require_different(indexes)
     progress = ConsoleProgress(console)
+    indexes, further = ([open_index(path) for path in paths or ()] for paths in (asked.index, asked.distractors))
+    data = load_test_set(dataset, subset, progress=progress)
+    _require_enough(indexes, asked, options)
+    _require_different(indexes)
     contestants = _contestants(options, indexes[0] if indexes else None, progress)
-    databases = _databases(indexes, options.whitening, contestants.teacher)
-    rows = evaluate_contestants(contestants, databases, data, progress=progress)
-    for line in (*_who_asks(contestants), *map(_what_is_asked, indexes)):
-        console.print(line, soft_wrap=True)
-    console.print(retrieval_table(rows))
-    asked = tuple(_evaluated(one) for one in indexes)
-    write_json(EvaluationReport(asked, data.name, len(data.database_ids), rows), json_target)
+    databases, distractors = (_databases(some, asked.whitening, contestants.teacher) for some in (indexes, further))
+    run = evaluate_contestants if data.protocol is Protocol.REVISITED else measure_contestants
+    rows = run(contestants, databases, data, distractors=distractors, progress=progress)
+    report = report_of_rows(rows, data, indexes, further)
+    print_evaluation(report, contestants, console)
+    write_json(report, json_target)
 
 
 def _contestants(options: ContestantOptions, index: TeacherIndex | None, progress: SayingProgress) -> Contestants:
@@ -172,10 +151,10 @@ def _databases(
     return tuple(database for index, layer in pairs for database in (index, whitened_index(index, layer)))
 
 
-def _require_enough(indexes: Sequence[TeacherIndex], options: ContestantOptions) -> None:
+def _require_enough(indexes: Sequence[TeacherIndex], asked: DatabaseOptions, options: ContestantOptions) -> None:
     """Raises `UsageError` where something is to be compared with an index and there is none."""
-    for name in ("teacher", "artifact", "whitening"):
-        value = getattr(options, name)
+    given = {"teacher": options.teacher, "artifact": options.artifact, "whitening": asked.whitening}
+    for name, value in given.items():
         if not indexes and value is not None:
             raise UsageError(f"`{name}` is '{value}', but no index is given to compare it with; add --index.")
 
@@ -190,34 +169,3 @@ def _require_different(indexes: Sequence[TeacherIndex]) -> None:
                 f"`index` is {first} and {one.path}, which have the same scales and whitening; "
                 "rows could not be told apart: evaluate them one by one."
             )
-
-
-def _who_asks(contestants: Contestants) -> Iterator[str]:
-    """Yields what student and file are, and the pixels that each sees: they differ, so their mAPs do."""
-    from aml_edge.querying import sized
-
-    student, artifact = contestants.student, contestants.artifact
-    if student is not None:
-        own = sized(student.preprocessing, contestants.image_side_px)
-        yield f"student: {escape(student.name)} ({student.weights_sha256[:8]}), {own.image_side_px} px, {own.fit} fit"
-    if artifact is not None:
-        files = artifact.manifest.preprocessing
-        yield f"file: {escape(str(artifact.path))}, {files.image_side_px} px, {files.fit} fit, {artifact.standing}"
-
-
-def _what_is_asked(index: TeacherIndex) -> str:
-    sees, scales = index.preprocessing, describe_scales(index.scales)
-    whitening = index.space.whitening_sha256
-    built = "no whitening" if whitening is None else f"whitening {whitening[:8]}"
-    at = f"scale {scales}" if len(index.scales) == 1 else f"scales {scales}"
-    return f"index: {escape(str(index.path))}, {sees.image_side_px} px, {sees.fit} fit, {at}, {built}"
-
-
-def _evaluated(index: TeacherIndex) -> EvaluatedIndex:
-    return EvaluatedIndex(
-        path=index.path,
-        space_fingerprint=index.space.fingerprint,
-        image_side_px=index.preprocessing.image_side_px,
-        scales=index.scales,
-        whitening_sha256=index.space.whitening_sha256,
-    )

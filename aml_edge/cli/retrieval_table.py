@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,19 +13,20 @@ from aml_edge.scales import SINGLE_SCALE, Scales
 
 if TYPE_CHECKING:
     from aml_edge.bootstrap import Interval
-    from aml_edge.evaluation import RetrievalRow
+    from aml_edge.evaluated_rows import MeasuredRow, RetrievalRow
     from aml_edge.ranking import SettingReport
 
 NOTE = "mAP and mP in %, [95 % bootstrap over N queries]"
 LEFT = {"scales", "whitened\nby", "setting"}
+MEASURES_NOTE = "in %, [95 % bootstrap over N queries]"
 SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
 def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns every number of the rows, a line for each setting.
 
-    Where a row has other scales than 1, or a whitening, two columns say which; names take two lines then and columns
-    stand closer, so that the table still fits 80 columns.
+    Where a row has other scales than 1, a whitening, or distractors, two columns say which; names take two lines then,
+    or three with distractors, and columns stand closer, so that the table still fits 80 columns.
     """
     plain = all(_is_plain(row) for row in rows)
     first = ["queries → database"] if plain else ["queries\n→ database", "\nscales", "whitened\nby"]
@@ -47,6 +48,25 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     return table
 
 
+def measures_table(rows: Sequence[MeasuredRow]) -> Table:
+    """Returns every measure of the rows, a line for each row; conditions stand below its name.
+
+    All rows are of one data set, and so have the same measures.
+    """
+    first, *others = (one.name.replace("@", "\n@") for one in rows[0].report.measures)
+    table = _table(MEASURES_NOTE, "queries → database", "N", first, "[95 %]", *others)
+    for row in rows:
+        main, *further = row.report.measures
+        table.add_row(
+            "\n".join([row.name, *_conditions(row)]),
+            str(sum(not math.isnan(value) for value in main.values)),
+            _percent(main.mean),
+            _range(row.interval),
+            *(_percent(one.mean) for one in further),
+        )
+    return table
+
+
 def summary_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns mAP and its interval in the three settings, a line for each row."""
     table = _table(SUMMARY_NOTE, "queries → database", "easy", "medium", "hard")
@@ -55,18 +75,30 @@ def summary_table(rows: Sequence[RetrievalRow]) -> Table:
     return table
 
 
-def _is_plain(row: RetrievalRow) -> bool:
-    return row.query_scales == row.database_scales == SINGLE_SCALE and row.whitening is None
+def _is_plain(row: RetrievalRow | MeasuredRow) -> bool:
+    scales = {row.query_scales, row.database_scales}
+    return scales == {SINGLE_SCALE} and row.whitening is None and not row.distractors
+
+
+def _conditions(row: MeasuredRow) -> Iterator[str]:
+    """Yields what is not as usual, a line each."""
+    if {row.query_scales, row.database_scales} != {SINGLE_SCALE}:
+        shares = dict.fromkeys(_short(scales) for scales in (row.query_scales, row.database_scales))
+        yield f"scales {' → '.join(shares)}"
+    if row.whitening is not None:
+        yield f"whitened by {row.whitening}"
 
 
 def _heads(row: RetrievalRow) -> list[tuple[str, str, str]]:
     """Returns what stands before each setting: the database's scales below the queries' where they are others."""
+    from aml_edge.evaluated_rows import database_name
+
     asked, stored = (_short(scales) for scales in (row.query_scales, row.database_scales))
     mixed = row.query_scales != row.database_scales
     return [
         (row.queries, asked, row.whitening or "–"),
         (f"→ {row.database}", f"→ {stored}" if mixed else "", ""),
-        ("", "", ""),
+        (database_name("", row.distractors).strip(), "", ""),
     ]
 
 

@@ -17,6 +17,7 @@ from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.datasets.synthetic.writing import SyntheticReport
 from aml_edge.embedder import Embeddings, FakeEmbedder
+from aml_edge.index import open_index
 from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student
@@ -112,6 +113,93 @@ def test_a_file_is_evaluated_against_the_index(
     lines = [line.split() for line in ended.out.splitlines() if " medium " in line]
     assert lines[0][:2] == ["medium", "2"]
     assert lines[0][2] == f"{100 * medium:.1f}"
+
+
+@pytest.fixture(scope="module")
+def distractors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of thirty images of noise, made as the other one was."""
+    folder, generator = tmp_path_factory.mktemp("distractors"), np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(30):
+        colour = generator.integers(0, 256, 3)
+        Image.fromarray(np.tile(colour.astype(np.uint8), (64, 64, 1))).save(folder / "images" / f"far{number}.png")
+    return build_index(ToyTeacher(SPACE, Preprocessing(64)), image_source(folder / "images"), folder / "ix").path
+
+
+def test_distractors_follow_the_index_and_a_row_without_them_is_said(
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, distractors: Path, runs: Path, toy_file: Path
+) -> None:
+    arguments = ("eval", "--index", index, "--dataset", synthetic.test_root, "--student", "first")
+    ended = command_line(*arguments, "--artifact", toy_file, "--distractors", distractors, "--json", "with.json")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert f"distractors: {distractors}, 64 px, native fit, scale 1, no whitening, 30 images" in lines
+    assert (
+        "student → student: on the data set's own 26 images, without distractors, which are in no index that fits."
+    ) in lines
+    assert sum("+ 30" in line for line in lines) == 2
+    report = json.loads((runs.parent / "with.json").read_text())
+    assert [(row["queries"], row["database"], row["distractors"]) for row in report["rows"]] == [
+        ("student", "student", 0),
+        ("student", "teacher", 30),
+        ("file", "teacher", 30),
+    ]
+    assert [(one["path"], one["count"]) for one in report["distractors"]] == [(str(distractors), 30)]
+    dataset = load_test_set(synthetic.test_root)
+    queries = np.stack([toy_row(item.path, item.box) for item in dataset.query_items])
+    database = np.concatenate([open_index(path).embeddings for path in (index, distractors)])
+    expected = evaluate_revisited(queries @ database.T, dataset.ground_truth).medium.mean_average_precision
+    assert report["rows"][2]["report"]["medium"]["mean_average_precision"] == pytest.approx(expected, abs=0.01)
+    usual = command_line(*arguments, "--artifact", toy_file)
+    assert "distractors" not in usual.out
+
+
+def test_distractors_that_fit_no_index_are_refused_before_any_work(
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, tmp_path: Path, toy_file: Path
+) -> None:
+    other = build_index(ToyTeacher(SPACE, Preprocessing(32)), image_source(synthetic.test_root), tmp_path / "ix").path
+    arguments = ("eval", "--dataset", synthetic.test_root, "--artifact", toy_file, "--index", index)
+    ended = command_line(*arguments, "--distractors", other)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: the index {other} saw its images otherwise than the index {index} (image_side_px 32, not 64); one "
+        "database is made in one way: build one of them again as the other.\n"
+    )
+    ended = command_line(*arguments, "--distractors", index)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"the index {index} holds 26 images that an index before it holds too (" in ended.err
+
+
+def test_a_folder_of_classes_is_judged_by_its_own_measures(
+    command_line: CommandLine, toy_file: Path, tmp_path: Path
+) -> None:
+    """Each image asks all others; the four reds and the four blues find each other first."""
+    for name, colour in (("red", (200, 20, 20)), ("blue", (20, 20, 200))):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for number in range(4):
+            picture = np.tile(np.array(colour, np.uint8) + np.uint8(number), (64, 64, 1))
+            Image.fromarray(picture).save(tmp_path / "classes" / name / f"{number}.png")
+    build_index(ToyTeacher(SPACE, Preprocessing(64)), image_source(tmp_path / "classes"), tmp_path / "ix")
+    arguments = ("--index", tmp_path / "ix", "--dataset", tmp_path / "classes", "--artifact", toy_file)
+    ended = command_line("eval", *arguments, "--json", tmp_path / "report.json")
+    assert (ended.code, ended.err) == (0, "")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["protocol"], report["queries"], report["database_images"]) == ("recall@k", 8, 8)
+    (row,) = report["rows"]
+    measures = {one["name"]: one["mean"] for one in row["report"]["measures"]}
+    assert measures == {"recall@1": 1.0, "recall@2": 1.0, "recall@4": 1.0, "recall@8": 1.0, "MAP@R": 1.0}
+    assert row["interval"] == {"low": 1.0, "high": 1.0}
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("file → teacher")]
+    assert line.split()[3:] == ["8", "100.0", "[100.0,", "100.0]", "100.0", "100.0", "100.0", "100.0"]
+
+
+def test_a_subset_that_is_not_there_is_one_line(
+    command_line: CommandLine, synthetic: SyntheticReport, index: Path, toy_file: Path
+) -> None:
+    arguments = ("--index", index, "--dataset", synthetic.test_root, "--artifact", toy_file)
+    ended = command_line("eval", *arguments, "--subset", "public")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: `subset` is 'public', but ")
 
 
 def test_a_student_has_two_rows_and_the_newest_run_is_taken(

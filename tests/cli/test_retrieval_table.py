@@ -11,8 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from aml_edge.bootstrap import Interval
-from aml_edge.cli.retrieval_table import NOTE, SUMMARY_NOTE, retrieval_table, summary_table
-from aml_edge.evaluation import RetrievalRow
+from aml_edge.cli.retrieval_table import (
+    MEASURES_NOTE,
+    NOTE,
+    SUMMARY_NOTE,
+    measures_table,
+    retrieval_table,
+    summary_table,
+)
+from aml_edge.evaluated_rows import MeasuredRow, RetrievalRow
+from aml_edge.measures import Measure, MeasuresReport
+from aml_edge.protocol import Protocol
 from aml_edge.ranking import RetrievalReport, SettingReport
 
 NAN = math.nan
@@ -53,6 +62,37 @@ def test_the_summary_has_one_line_a_row() -> None:
     assert header.split() == ["queries", "→", "database", "easy", "medium", "hard"]
     assert row.split() == ["student", "→", "teacher", "50.0", "[25.0,", "75.0]", "33.3", "[33.3,", "33.3]", "–"]
     assert note == SUMMARY_NOTE
+
+
+def test_distractors_stand_below_the_database() -> None:
+    far = replace(ROW, distractors=1_001_001)
+    first, header, _, *table, _ = lines(retrieval_table([far]), 80)
+    assert (first.split()[:1], header.split()[:2]) == (["queries"], ["→", "database"])
+    assert [line.split()[:5] for line in table] == [
+        ["student", "1", "–", "easy", "2"],
+        ["→", "teacher", "medium", "1", "33.3"],
+        ["+", "1", "001", "001", "hard"],
+    ]
+    assert max(map(len, table)) <= 80
+    _, _, summary, _ = lines(summary_table([far]), 120)
+    assert summary.startswith("student → teacher + 1 001 001 ")
+
+
+def test_measures_have_a_line_for_each_row() -> None:
+    names = ("recall@1", "recall@10", "recall@100", "recall@1000", "MAP@R")
+    measures = tuple(Measure(name, 1 / (place + 1), (0.5, NAN)) for place, name in enumerate(names))
+    plain = MeasuredRow("student", "student", MeasuresReport(Protocol.METRIC_LEARNING, measures), Interval(0.25, 1.0))
+    several = replace(
+        plain, database="teacher", query_scales=SEVERAL, whitening="teacher", distractors=30, interval=None
+    )
+    first, second, rule, *table = lines(measures_table([plain, several]), 80)
+    assert first.split() == ["recall", "recall", "recall", "recall", "MAP"]
+    assert second.split() == ["queries", "→", "database", "N", "@1", "[95", "%]", "@10", "@100", "@1000", "@R"]
+    assert set(rule) == {"─"}
+    numbers = ["100.0", "[25.0,", "100.0]", "50.0", "33.3", "25.0", "20.0"]
+    assert table[0].split() == ["student", "→", "student", "1", *numbers]
+    assert table[1].split() == ["student", "→", "teacher", "+", "30", "1", "100.0", "–", *numbers[3:]]
+    assert [line.strip() for line in table[2:]] == ["scales 1,.71,.5 → 1", "whitened by teacher", MEASURES_NOTE]
 
 
 @pytest.mark.parametrize("width", [80, 120])
