@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.datasets.image_source import image_source
+from aml_edge.datasets.image_split import ImageSplit
+from aml_edge.datasets.layouts import find_layout
 from aml_edge.datasets.sfm import load_sfm, sfm_files
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import DatasetError, UsageError
@@ -86,6 +88,8 @@ class NetworkRows:
 def whitening_images(root: Path, kind: WhiteningKind) -> WhiteningImages:
     """Returns the images of a folder: the training split of the SfM layout, or, for PCA, of any other folder.
 
+    Of a data set with images to train on and to test on those to train on are taken.
+
     Raises:
         DatasetError: a learned whitening is asked for and the folder does not say which images match, or its data set
             is broken.
@@ -94,7 +98,9 @@ def whitening_images(root: Path, kind: WhiteningKind) -> WhiteningImages:
     if sfm_files(root):
         split = load_sfm(root)
         return WhiteningImages(split.name, split.ids, split.items, split.query_rows, split.positive_rows)
-    source = image_source(root)
+    layout = find_layout(root)
+    trains = layout is not None and ImageSplit.TRAIN in layout.splits(root)
+    source = image_source(root, ImageSplit.TRAIN if trains else None)
     if kind is WhiteningKind.LEARNED:
         raise DatasetError(
             f"{root} does not say which of its images match; a learned whitening takes a data set in the SfM layout "

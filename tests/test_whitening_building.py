@@ -89,6 +89,13 @@ def test_the_training_split_of_a_set_with_pairs_is_taken(folder: Path, kind: Whi
     assert list(zip(found.query_rows, found.positive_rows, strict=True)) == [(n, n + 1) for n in range(0, IMAGES, 2)]
 
 
+def test_pca_takes_the_training_images_of_a_set_that_has_both(tmp_path: Path) -> None:
+    for name, image in (("train", "a.jpg"), ("test", "b.jpg")):
+        (tmp_path / image).touch()
+        (tmp_path / f"Ebay_{name}.txt").write_text(f"image_id class_id super_class_id path\n1 1 1 {image}\n")
+    assert whitening_images(tmp_path, PCA).ids == ("a.jpg",)
+
+
 def test_pca_takes_any_folder_and_a_learned_whitening_does_not(tmp_path: Path) -> None:
     root = tmp_path / "holiday"
     root.mkdir()

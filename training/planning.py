@@ -53,7 +53,7 @@ def plan_training(
             f"recipe '{recipe.name}' is for teacher '{settings.teacher}', but the index {index.path} is of "
             f"'{index.space.teacher}'; take the recipe of that teacher, or --set teacher={ANY_TEACHER}."
         )
-    images = training_images(data)
+    images = training_images(data, progress=progress)
     notes = [note] if (note := _note_on_space(recipe)) else []
     validation = images.validation
     if validation is not None and index is not None and _holds_none_of(index, validation):

@@ -150,7 +150,7 @@ def _labels(training_set: TrainingSet, settings: TrainingSettings) -> ImageLabel
     if labels is None or not labels.query_rows:
         raise DatasetError(
             f"`mining` is '{settings.mining}', but the images have no labels of what matches; give a training set in "
-            "the SfM layout, or a recipe whose loss needs no labels."
+            "the SfM layout or a folder of classes, CLASS/IMAGE, or a recipe whose loss needs no labels."
         )
     return labels
 

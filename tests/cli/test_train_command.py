@@ -462,7 +462,7 @@ def test_images_without_labels_are_refused_before_anything_is_written(
     assert (done.code, done.err) == (
         1,
         "error: `mining` is 'hard', but the images have no labels of what matches; give a training set in the SfM "
-        "layout, or a recipe whose loss needs no labels.\n",
+        "layout or a folder of classes, CLASS/IMAGE, or a recipe whose loss needs no labels.\n",
     )
     assert not (tmp_path / "run").exists()
 

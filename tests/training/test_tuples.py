@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_edge.datasets.labelled_images import ImageLabels
+from aml_edge.datasets.training_images import training_images
 from aml_edge.errors import DatasetError
 from aml_edge.image_loading import ImageItem
 from aml_edge.training.settings import Mining, TrainingSettings
-from aml_edge.training.training_set import TrainingSet
+from aml_edge.training.training_set import TrainingSet, training_set_of
 from aml_edge.training.tuples import (
     Tuples,
     anchors_per_epoch,
@@ -191,7 +192,7 @@ def test_images_without_labels_are_refused(unlabelled: TrainingSet, mining: Mini
             drawn(training_set, TrainingSettings(mining=mining))
         assert str(caught.value) == (
             f"`mining` is '{mining}', but the images have no labels of what matches; give a training set in the SfM "
-            "layout, or a recipe whose loss needs no labels."
+            "layout or a folder of classes, CLASS/IMAGE, or a recipe whose loss needs no labels."
         )
 
 
@@ -293,3 +294,18 @@ def test_the_smaller_batch_stays_last() -> None:
 
 def test_no_tuples_stay_none() -> None:
     assert len(one_shape_a_batch(numbered(0), [], 5, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.parametrize("mining", [Mining.HARD, Mining.RANDOM])
+def test_classes_of_a_folder_are_mined(tmp_path: Path, mining: Mining) -> None:
+    """Positives are of the anchor's class, negatives of four others."""
+    for row in range(24):
+        (tmp_path / f"class {row % 6}").mkdir(exist_ok=True)
+        (tmp_path / f"class {row % 6}" / f"{row}.jpg").touch()
+    classes = training_set_of(training_images(tmp_path).training, None)
+    tuples = drawn(classes, TrainingSettings(mining=mining, queries_per_epoch=9, negatives=4, pool_size=24))
+    names = [Path(item.path).parent.name for item in classes.items]
+    for anchor, positive, negatives in zip(tuples.anchors, tuples.positives[:, 0], tuples.negatives, strict=True):
+        assert anchor != positive
+        assert names[anchor] == names[positive]
+        assert len({names[row] for row in (anchor, *negatives)}) == 5
