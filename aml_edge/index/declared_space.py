@@ -93,12 +93,14 @@ def named_space(
 
 def other_spaces(declared: DeclaredSpace, teacher: TeacherCheckpoint) -> Iterator[OtherSpace]:
     """Yields what the rows could be instead, each different in one thing: whitening, scales, size or fit."""
-    whitenings: dict[str, Whitening | None] = {"without --whitening": None}
-    whitenings |= {f"--whitening {name}": layer for name, layer in teacher.whitenings.items()}
-    for difference, layer in whitenings.items():
-        space = teacher.space(layer)
+    bare = teacher.space()
+    spaces: dict[str, tuple[EmbeddingSpace, Whitening | None]] = {"without --whitening": (bare, None)}
+    for name, layer in teacher.whitenings.items():
+        whitened = replace(bare, dimension=layer.dimension, whitening_sha256=layer.sha256)
+        spaces[f"--whitening {name}"] = whitened, layer
+    for difference, (space, whitening) in spaces.items():
         if space.dimension == declared.space.dimension and space != declared.space:
-            yield OtherSpace(difference, replace(declared, space=space, whitening=layer))
+            yield OtherSpace(difference, replace(declared, space=space, whitening=whitening))
     for scales in (SINGLE_SCALE, PUBLISHED_SCALES):
         if scales != declared.scales:
             difference = f"--scales {describe_scales(scales).replace(' ', '')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from aml_edge.image_loading import ImageItem, embed_items
 from aml_edge.index.declared_space import DeclaredSpace, OtherSpace
 from aml_edge.index.import_record import ImageCheck
 from aml_edge.index.teacher_index import TeacherIndex
-from aml_edge.progress import Progress
+from aml_edge.progress import Progress, SilentProgress
 
 CHECKED_IMAGES = 16
 LEAST_COSINE = 0.99
@@ -42,7 +42,7 @@ class CheckingImages:
 
     root: Path
     embedder_of: Callable[[DeclaredSpace], Embedder]
-    others: Iterable[OtherSpace] = ()
+    others: Sequence[OtherSpace] = ()
     at_most: int = CHECKED_IMAGES
     least_cosine: float = LEAST_COSINE
 
@@ -103,23 +103,21 @@ def check_sample(
     """
     rows = rows_with_images(index.ids, images.root, images.at_most)
     items = tuple(ImageItem(images.root / index.ids[row]) for row in rows)
-    embeddings = _embedded(images, declared, items, progress, "checking images")
+    embeddings = _embedded(images, declared, items, progress)
     return CheckedSample(rows, items, embeddings, _cosines(embeddings, index.checked_embeddings[rows]))
 
 
-def lowest_cosine_as(
-    other: DeclaredSpace, index: TeacherIndex, images: CheckingImages, sample: CheckedSample, progress: Progress
-) -> float:
+def lowest_cosine_as(other: DeclaredSpace, index: TeacherIndex, images: CheckingImages, sample: CheckedSample) -> float:
     """Returns the lowest cosine of the sample's rows with what the teacher gives if the rows are something else."""
-    embeddings = _embedded(images, other, sample.items, progress, "trying")
+    embeddings = _embedded(images, other, sample.items, SilentProgress())
     return float(_cosines(embeddings, index.checked_embeddings[sample.rows]).min())
 
 
 def _embedded(
-    images: CheckingImages, declared: DeclaredSpace, items: tuple[ImageItem, ...], progress: Progress, what: str
+    images: CheckingImages, declared: DeclaredSpace, items: tuple[ImageItem, ...], progress: Progress
 ) -> Embeddings:
     with closing(images.embedder_of(declared)) as embedder:
-        return embed_items(embedder, items, progress=progress, description=what)
+        return embed_items(embedder, items, progress=progress, description="checking images")
 
 
 def _cosines(left: Embeddings, right: Embeddings) -> npt.NDArray[np.float64]:

@@ -67,12 +67,14 @@ def _other_space(index: TeacherIndex, images: CheckingImages, sample: CheckedSam
         cosines=sample.cosines[:TRIED_IMAGES],
     )
     best, difference = float(few.cosines.min()), None
-    for other in images.others:
-        lowest = lowest_cosine_as(other.declared, index, images, few, progress)
-        if lowest > best:
-            best, difference = lowest, other.difference
-        if lowest >= images.least_cosine:
-            return f"with `{other.difference}` their lowest cosine is {lowest:.4f}: import them so."
+    with progress.task("trying what else they could be", len(images.others)) as task:
+        for other in images.others:
+            lowest = lowest_cosine_as(other.declared, index, images, few)
+            if lowest >= images.least_cosine:
+                return f"with `{other.difference}` their lowest cosine is {lowest:.4f}: import them so."
+            if lowest > best:
+                best, difference = lowest, other.difference
+            task.advance(status=f"{other.difference}: {lowest:.4f}")
     nearest = "" if difference is None else f", the nearest being `{difference}` with {best:.4f}"
     return (
         f"no other size, fit, scales or whitening of this teacher gives them{nearest}: other weights made them, or "

@@ -123,7 +123,7 @@ def test_another_size_is_found_out(
     declared = replace(DECLARED, preprocessing=Preprocessing(5))
     own = _lowest(toy_images, 5, toy_rows)
     assert own < 0.99
-    plan = checking(toy_images, others=iter([at_size(6), at_size(32), at_size(48)]))
+    plan = checking(toy_images, others=[at_size(6), at_size(32), at_size(48)])
     message = refused(
         tmp_path, ForeignIndexError, array_source(toy_rows), ImportOptions(given(), images=plan), declared=declared
     )
