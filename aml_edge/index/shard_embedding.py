@@ -27,6 +27,9 @@ from aml_edge.space import EmbeddingSpace
 DECODER = f"pillow {PIL.__version__}"
 """What decodes, for a plan; another one may round otherwise."""
 
+READING_THREADS = 2
+"""That read ahead, unless told otherwise."""
+
 IMAGES_AT_ONCE = 64
 """Images held as pixels and handed to the embedder together, while as many are read: 150 MB each at 1024 px."""
 
