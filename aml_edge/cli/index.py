@@ -14,6 +14,7 @@ from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write
 from aml_edge.cli.index_approximate import approximate, finishing
 from aml_edge.cli.index_import import import_vectors
 from aml_edge.cli.index_report import print_report, report_of
+from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.scales import scales_of
 
 app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
@@ -28,6 +29,9 @@ def build(
         str, typer.Option(help="A teacher's file, gem:NAME for a released one, or imagenet:efficientnet_lite2.")
     ],
     images: Annotated[Path, typer.Option(help="A folder of images, or a data set in a published layout.")],
+    split: Annotated[
+        ImageSplit | None, typer.Option(help="Of a data set to train and to test on, which images; the test database.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The index's folder; OUT.partial beside it until it is done.")],
     image_size: Annotated[int | None, typer.Option(help="Longest side of an image, px; the teacher's own.")] = None,
     scales: Annotated[
@@ -50,7 +54,7 @@ def build(
 
     console, shares, specs = console_for(json_target), scales_of(scales), specs_of(ann)
     progress = ConsoleProgress(console)
-    source, checkpoint = image_source(images), resolve_teacher(teacher, progress=progress)
+    source, checkpoint = image_source(images, split, progress=progress), resolve_teacher(teacher, progress=progress)
     layer = None
     if whitening is not None:
         layer = resolve_whitening(whitening_name(whitening, checkpoint, shares), checkpoint)

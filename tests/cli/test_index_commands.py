@@ -85,6 +85,27 @@ def test_build_embeds_a_data_set_s_database(
     assert info.out.splitlines() == lines[2:]
 
 
+def test_build_takes_the_named_side_of_a_data_set(
+    command_line: CommandLine, tiny_teacher: TeacherCheckpoint, tmp_path: Path
+) -> None:
+    for split, names in (("train", "ab"), ("test", "cde")):
+        lines = [f"{place} {place} 1 {name}.JPG\n" for place, name in enumerate(names)]
+        (tmp_path / f"Ebay_{split}.txt").write_text("image_id class_id super_class_id path\n" + "".join(lines))
+        for name in names:
+            Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.JPG", "JPEG")
+    build = ("index", "build", "--teacher", "tiny", "--images", tmp_path, "--image-size", 32, "--out")
+    for options, said, names in (
+        ((), "3 images: test images of Stanford", "cde"),
+        (("--split", "test"), "3 images: test images of Stanford", "cde"),
+        (("--split", "train"), "2 images: training images of Stanford", "ab"),
+    ):
+        out = tmp_path / f"index {options}"
+        ended = command_line(*build, out, *options)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.startswith(said)
+        assert open_index(out).ids == tuple(f"{name}.JPG" for name in names)
+
+
 @pytest.mark.parametrize("columns", ["40", "80", "120"])
 def test_info_says_what_is_in_it_at_any_width(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
