@@ -182,6 +182,8 @@ def _row(record: Any) -> ReportedRow:
         label.append(f"scales {' → '.join(dict.fromkeys((asked, stored)))}")
     if record.get("whitening") is not None:
         label.append(f"whitened by {_text(record['whitening'])}")
+    if record.get("approximation") is not None:
+        label.append(_text(record["approximation"]["ann"]))
     return ReportedRow(", ".join(label), dict(_measures(record["report"])))
 
 

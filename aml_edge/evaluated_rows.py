@@ -48,8 +48,7 @@ class RetrievalRow:
     @property
     def name(self) -> str:
         """Queries and database in one, for a table."""
-        ann = "" if self.approximation is None else f", {self.approximation.ann}"
-        return f"{self.queries} → {database_name(self.database, self.distractors)}{ann}"
+        return _name(self)
 
     @property
     def settings(self) -> tuple[tuple[str, SettingReport, Interval | None], ...]:
@@ -87,8 +86,7 @@ class MeasuredRow:
     @property
     def name(self) -> str:
         """Queries and database in one, for a table."""
-        ann = "" if self.approximation is None else f", {self.approximation.ann}"
-        return f"{self.queries} → {database_name(self.database, self.distractors)}{ann}"
+        return _name(self)
 
 
 def retrieval_row(queries: str, database: str, report: RetrievalReport) -> RetrievalRow:
@@ -105,6 +103,11 @@ def measured_row(queries: str, database: str, report: MeasuresReport) -> Measure
 def database_name(database: str, distractors: int) -> str:
     """Returns what a database is called in a table, e.g. ``"teacher + 1 001 001"``."""
     return f"{database} + {distractors:,}".replace(",", " ") if distractors else database
+
+
+def _name(row: RetrievalRow | MeasuredRow) -> str:
+    exact = f"{row.queries} → {database_name(row.database, row.distractors)}"
+    return exact if row.approximation is None else f"{exact}, {row.approximation.ann}"
 
 
 def _interval(per_query: Sequence[float]) -> Interval | None:

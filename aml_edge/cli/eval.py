@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aml_edge.cli.ann_options import SearchOptions
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import UsageError
@@ -76,6 +77,7 @@ def evaluate(
     subset: Annotated[str | None, typer.Option(help="Of its queries, where they are published in parts.")] = None,
     asked: DatabaseOptions,
     options: ContestantOptions,
+    search: SearchOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Measure how well a student's queries find images: in its own database, and in the teacher's index."""
@@ -91,10 +93,13 @@ def evaluate(
     data = load_test_set(dataset, subset, progress=progress)
     _require_enough(indexes, asked, options)
     _require_different(indexes)
+    searches = search.searches()
+    if searches.specs and not indexes:
+        raise UsageError(f"`ann` is '{searches.specs[0]}', but no index is given that has it; add --index.")
     contestants = _contestants(options, indexes[0] if indexes else None, progress)
     databases, distractors = (_databases(some, asked.whitening, contestants.teacher) for some in (indexes, further))
     run = evaluate_contestants if data.protocol is Protocol.REVISITED else measure_contestants
-    rows = run(contestants, databases, data, distractors=distractors, progress=progress)
+    rows = run(contestants, databases, data, distractors=distractors, searches=searches, progress=progress)
     report = report_of_rows(rows, data, indexes, further)
     print_evaluation(report, contestants, console)
     write_json(report, json_target)

@@ -83,7 +83,7 @@ def report_of_rows(
 
 def print_evaluation(report: EvaluationReport, contestants: Contestants, console: Console) -> None:
     """Prints who asked what, and the table of how well that was answered."""
-    from aml_edge.cli.retrieval_table import measures_table, retrieval_table
+    from aml_edge.cli.retrieval_table import approximation_table, measures_table, retrieval_table
     from aml_edge.evaluated_rows import MeasuredRow, RetrievalRow
 
     for line in _who_asks(contestants):
@@ -102,6 +102,8 @@ def print_evaluation(report: EvaluationReport, contestants: Contestants, console
     settings = [row for row in report.rows if isinstance(row, RetrievalRow)]
     measured = [row for row in report.rows if isinstance(row, MeasuredRow)]
     console.print(measures_table(measured) if measured else retrieval_table(settings))
+    if any(row.approximation is not None for row in report.rows):
+        console.print("", approximation_table(report.rows))
 
 
 def _who_asks(contestants: Contestants) -> Iterator[str]:

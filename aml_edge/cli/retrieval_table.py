@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOTE = "mAP and mP in %, [95 % bootstrap over N queries]"
 LEFT = {"scales", "whitened\nby", "setting"}
 MEASURES_NOTE = "in %, [95 % bootstrap over N queries]"
+COSTS_NOTE = "what approximation costs, in %, [95 % bootstrap over N pairs]"
 SUMMARY_NOTE = "mAP in %, [95 % bootstrap over queries]"
 
 
@@ -26,14 +27,14 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     """Returns every number of the rows, a line for each setting.
 
     Where a row has other scales than 1, a whitening, or distractors, two columns say which; names take two lines then,
-    or three with distractors, and columns stand closer, so that the table still fits 80 columns.
+    or three with distractors or approximate search, and columns stand closer, so that the table still fits 80 columns.
     """
     plain = all(_is_plain(row) for row in rows)
     first = ["queries → database"] if plain else ["queries\n→ database", "\nscales", "whitened\nby"]
     others = ["setting", "N", "mAP", "[95 %]", "mP@1", "mP@5", "mP@10"]
     table = _table(NOTE, *first, *(others if plain else [f"\n{name}" for name in others]), gap=2 if plain else 1)
     for row in rows:
-        heads = [(row.name,), ("",), ("",)] if plain else _heads(row)
+        heads = [(name,) for name in _names(row)] if plain else _heads(row)
         for head, (name, setting, interval) in zip(heads, row.settings, strict=True):
             precisions = (setting.mean_precision_at_1, setting.mean_precision_at_5, setting.mean_precision_at_10)
             table.add_row(
@@ -48,6 +49,28 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> Table:
     return table
 
 
+def approximation_table(rows: Sequence[RetrievalRow | MeasuredRow]) -> Table:
+    """Returns what approximate search costs the rows that it answered, a line for each measure below a row's name."""
+    table = _table(COSTS_NOTE, "measure", "N", "exact", "approximate", "difference", "[95 %]")
+    for row in rows:
+        cost = row.approximation
+        if cost is None:
+            continue
+        table.add_row("\n".join([*row.name.split(", "), f"{cost.depth} of {cost.database_images} returned"]))
+        for measure in cost.measures:
+            low, high = 100 * measure.interval.low, 100 * measure.interval.high
+            table.add_row(
+                f"  {measure.name}",
+                str(measure.queries),
+                _percent(measure.exact),
+                _percent(measure.approximate),
+                f"{100 * measure.difference:+.1f}",
+                f"[{low:+.1f}, {high:+.1f}]",
+                end_section=measure is cost.measures[-1],
+            )
+    return table
+
+
 def measures_table(rows: Sequence[MeasuredRow]) -> Table:
     """Returns every measure of the rows, a line for each row; conditions stand below its name.
 
@@ -58,7 +81,7 @@ def measures_table(rows: Sequence[MeasuredRow]) -> Table:
     for row in rows:
         main, *further = row.report.measures
         table.add_row(
-            "\n".join([row.name, *_conditions(row)]),
+            "\n".join([*row.name.split(", "), *_conditions(row)]),
             str(sum(not math.isnan(value) for value in main.values)),
             _percent(main.mean),
             _range(row.interval),
@@ -89,16 +112,22 @@ def _conditions(row: MeasuredRow) -> Iterator[str]:
         yield f"whitened by {row.whitening}"
 
 
+def _names(row: RetrievalRow) -> tuple[str, str, str]:
+    """Returns what stands before each setting of a row that is as usual: its name, and how it was searched."""
+    exact, _, ann = row.name.partition(", ")
+    return exact, ann, ""
+
+
 def _heads(row: RetrievalRow) -> list[tuple[str, str, str]]:
     """Returns what stands before each setting: the database's scales below the queries' where they are others."""
     from aml_edge.evaluated_rows import database_name
 
     asked, stored = (_short(scales) for scales in (row.query_scales, row.database_scales))
-    mixed = row.query_scales != row.database_scales
+    mixed, further = row.query_scales != row.database_scales, database_name("", row.distractors).strip()
     return [
         (row.queries, asked, row.whitening or "–"),
         (f"→ {row.database}", f"→ {stored}" if mixed else "", ""),
-        (database_name("", row.distractors).strip(), "", ""),
+        (", ".join(part for part in (further, row.approximation.ann if row.approximation else "") if part), "", ""),
     ]
 
 
