@@ -27,7 +27,7 @@ SIGNATURES: Mapping[str, bytes] = {
     "JPEG": rb"\xff\xd8\xff",
     "MPO": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WEBP": rb"RIFF.{4}WEBP",
+    "WEBP": rb"RIFF.{4}WEBPVP8",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "BMP": rb"BM.{4}\0\0\0\0",
     "GIF": rb"GIF8[79]a",

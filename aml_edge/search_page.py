@@ -71,12 +71,14 @@ class PageReport:
     Args:
         path: the file.
         size_bytes: of it.
-        pictures: of found images that it shows.
+        found: images, counted for each query that found them.
+        pictures: how many of these it shows.
         missing: (id, reason) of each found image that has no picture there, once.
     """
 
     path: Path
     size_bytes: int
+    found: int
     pictures: int
     missing: tuple[tuple[str, str], ...]
 
@@ -149,7 +151,7 @@ def write_search_page(
         )
         with written_atomically(path) as partial_file, closing(shown), partial_file.open("w", encoding="utf-8") as page:
             page.writelines(pieces)
-    return PageReport(path, path.stat().st_size, found_count - len(missing), tuple(dict(missing).items()))
+    return PageReport(path, path.stat().st_size, found_count, found_count - len(missing), tuple(dict(missing).items()))
 
 
 def _template() -> Template:

@@ -67,12 +67,10 @@ def open_query_embedder(options: AskingOptions, index: TeacherIndex, progress: S
 
 
 def _require_one(options: AskingOptions) -> None:
-    named = [name for name in ("artifact", "student", "teacher") if getattr(options, name) is not None]
+    named = [f"`{name}`" for name in ("artifact", "student", "teacher") if getattr(options, name) is not None]
     if len(named) > 1:
-        given = " and ".join(f"`{name}`" for name in named)
-        raise UsageError(
-            f"{given} are {'both' if len(named) == 2 else 'all'} given, but one of them embeds a query; give one."
-        )
+        given = f"{', '.join(named[:-1])} and {named[-1]} are {'both' if len(named) == 2 else 'all'} given"
+        raise UsageError(f"{given}, but one of them embeds a query; give one.")
     if options.runtime is not None and options.artifact is None:
         who = "teacher" if options.teacher is not None else "student"
         raise UsageError(f"`runtime` is {options.runtime!r}, but a {who} runs in PyTorch; give a file with --artifact.")

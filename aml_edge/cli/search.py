@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from contextlib import closing
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 TABLES = 20
 """Answers that get a table each; where there are more, each gets a line."""
+
+LISTED = 5
+"""Images without a picture that are named."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def search(
     _require_page(page)
     console, opened = console_for(json_target), open_index(index)
     options = SearchOptions(finding.k, asking.device, skip_unreadable=finding.skip_unreadable)
-    items = query_items(queries, sys.stdin.buffer, box=box_of(finding.box), absent_too=options.skip_unreadable)
+    piped = io.BytesIO() if sys.stdin is None else sys.stdin.buffer  # None where it was closed
+    items = query_items(queries, piped, box=box_of(finding.box), absent_too=options.skip_unreadable)
     if page.html is not None:
         require_page_size(len(items), min(finding.k, len(opened.ids)))
     progress = ConsoleProgress(console, every_task=False)
@@ -161,12 +166,12 @@ def _table(answer: Answer) -> Table:
 
 
 def _print_page(report: PageReport, images: Path, console: Console) -> None:
-    size = f"{report.size_bytes / 1e6:.1f} MB"
-    console.print(f"page: {escape(str(report.path))}, {report.pictures} found pictures, {size}", soft_wrap=True)
+    shown, size = f"{report.pictures} of {report.found} found pictures", f"{report.size_bytes / 1e6:.1f} MB"
+    console.print(f"page: {escape(str(report.path))}, {shown}, {size}", soft_wrap=True)
     if report.missing:
-        name, reason = report.missing[0]
-        console.print(
-            f"[yellow]{len(report.missing)} found images have no picture in {escape(str(images))}, the first is[/] "
-            f"{escape(printable(f'{name}: {reason}'))}",
-            soft_wrap=True,
-        )
+        count = len(report.missing)
+        console.print(f"[yellow]images without a picture in {escape(str(images))}: {count}[/]", soft_wrap=True)
+        for name, reason in report.missing[:LISTED]:
+            console.print(f"  {escape(printable(f'{name}: {reason}'))}", soft_wrap=True)
+        if count > LISTED:
+            console.print(f"  … ({count} in all)")
