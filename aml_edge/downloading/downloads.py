@@ -101,8 +101,12 @@ def download(
             progress.say(f"no hash of {path.name} is published; its SHA-256 is {record.sha256}")
 
 
-def require_right(remote: RemoteFile, path: Path) -> None:
-    """Raises `DownloadError` unless the file at `path` has the published hash, that of its record, and its kind."""
+def require_right(remote: RemoteFile, path: Path) -> str:
+    """Returns the SHA-256 of the file at `path`.
+
+    Raises:
+        DownloadError: it has not the published hash, that of its record, or its kind.
+    """
     record, sha256 = read_record(path), file_sha256(path)
     if not _begins_right(remote, path):
         raise DownloadError(f"{path} is no file of its kind; delete it and run the same command again.")
@@ -116,6 +120,7 @@ def require_right(remote: RemoteFile, path: Path) -> None:
             f"{path} has changed since it was downloaded on {record.date}: its SHA-256 is {sha256}, then it was "
             f"{record.sha256}; delete it and run the same command again."
         )
+    return sha256
 
 
 def _require_online(remote: RemoteFile, path: Path) -> None:
