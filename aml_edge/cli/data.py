@@ -1,4 +1,4 @@
-"""`aml-edge data`: make a data set that needs no download, or look at one."""
+"""`aml-edge data`: make a data set that needs no download, get a published one, or look at one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.data_download import download
 from aml_edge.cli.description_table import print_description
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = SyntheticSpec()
 
-app = typer.Typer(help="Make a data set that needs no download, or look at one.", no_args_is_help=True)
+app = typer.Typer(help="Make a data set, get a published one, or look at one.", no_args_is_help=True)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def synth(
     report = write_synthetic(out, spec, progress=ConsoleProgress(console), workers=processes)
     _print_synthetic(report, console)
     write_json(report, json_target)
+
+
+app.command()(download)
 
 
 @app.command()
