@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from aml_edge.datasets.image_source import image_source
 from aml_edge.datasets.image_split import ImageSplit
 from aml_edge.datasets.landmarks import Usage, landmark_files, read_landmark_test, read_landmark_training
 from aml_edge.datasets.loading import load_test_set
+from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.image_loading import ImageItem
+from aml_edge.index.building import IndexOptions, build_index
+from aml_edge.pixels import load_pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.protocol import Protocol
+from aml_edge.space import EmbeddingSpace
 
 ZEROS = "0" * 14
 SOLUTION = "ground_truth/retrieval_solution_v2.1.csv"
@@ -156,3 +163,15 @@ def test_an_image_twice_in_the_index_is_refused(landmarks: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         read_landmark_test(landmarks)
     assert str(caught.value) == f"{path} names 'index/0/b/0/0b{ZEROS}.jpg' 2 times; each image is listed once."
+
+
+def test_an_index_of_its_images_serves_its_queries(landmarks: Path, tmp_path: Path) -> None:
+    """Items are made as the build asks for them; the index holds them in the order of the list."""
+    embedder = FakeEmbedder(EmbeddingSpace("teacher", "0" * 64, 4), Preprocessing(16))
+    index = build_index(embedder, image_source(landmarks), tmp_path / "index", IndexOptions(shard_images=3))
+    dataset = load_test_set(landmarks)
+    assert index.ids == dataset.database_ids
+    assert index.rows_of(dataset.database_ids).tolist() == [0, 1, 2, 3]
+    for item, row in zip(dataset.database_items, index.embeddings, strict=True):
+        (expected,) = embedder.embed([load_pixels(Path(item.path), embedder.preprocessing)])
+        assert np.array_equal(row, expected)
