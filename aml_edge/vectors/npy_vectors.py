@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aml_edge.errors import ForeignIndexError
 from aml_edge.vectors.npy_header import NPY_MAGIC, read_npy_header
@@ -50,17 +52,35 @@ class NpyVectors:
             dimension=header.shape[1],
             dtype=header.vector_dtype,
         )
-        self._rows = np.memmap(path, header.dtype, "r", start, header.shape, "F" if header.columns_first else "C")
+        self._header, self._start = header, start
 
     def blocks(self) -> Iterator[VectorBlock]:
         """Yields its rows, of whatever byte order or layout, as ordinary ones."""
-        native = self._rows.dtype.newbyteorder("=")
+        native = self._header.dtype.newbyteorder("=")
         at_once = rows_at_once(self.description.dimension, native.itemsize)
-        for start in range(0, self.description.count, at_once):
-            yield VectorBlock(np.ascontiguousarray(self._rows[start : start + at_once], native))
+        read = self._read_columns if self._header.columns_first else self._read_rows
+        for rows in read(at_once):
+            yield VectorBlock(np.ascontiguousarray(rows, native))
 
     def close(self) -> None:
-        """Nothing to free: the file is mapped, and goes with the last of its rows."""
+        """Nothing to free."""
+
+    def _read_rows(self, at_once: int) -> Iterator[npt.NDArray[Any]]:
+        count, dimension = self.description.count, self.description.dimension
+        with self.files[0].open("rb") as stream:
+            stream.seek(self._start)
+            for start in range(0, count, at_once):
+                size = min(at_once, count - start)
+                values = np.fromfile(stream, self._header.dtype, size * dimension)
+                if len(values) != size * dimension:
+                    raise ForeignIndexError(f"{self.files[0]} became shorter while it was read; import it again.")
+                yield values.reshape(size, dimension)
+
+    def _read_columns(self, at_once: int) -> Iterator[npt.NDArray[Any]]:
+        """Yields blocks of a file that is mapped, since each of their columns lies elsewhere in it."""
+        rows = np.memmap(self.files[0], self._header.dtype, "r", self._start, self._header.shape, "F")
+        for start in range(0, len(rows), at_once):
+            yield rows[start : start + at_once]
 
 
 def is_npy(location: str) -> bool:

@@ -36,6 +36,7 @@ class ParquetVectors:
 
     def __init__(self, location: str, options: SourceOptions) -> None:
         try:
+            import pyarrow.compute
             import pyarrow.parquet
         except ImportError:
             raise MissingExtraError("pyarrow", "parquet", "reading a Parquet file") from None

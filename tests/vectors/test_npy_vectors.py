@@ -44,6 +44,18 @@ def test_a_header_of_version_2_is_read(
     assert read_all(opened(tmp_path / "v.npy")).rows.tolist() == vectors.tolist()
 
 
+@pytest.mark.usefixtures("three_rows_at_once")
+def test_a_file_that_is_cut_meanwhile_is_refused(
+    tmp_path: Path, vectors: npt.NDArray[np.float32], read_all: Callable[..., Any]
+) -> None:
+    path = tmp_path / "v.npy"
+    np.save(path, vectors)
+    source = opened(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ForeignIndexError, match="became shorter while it was read; import it again"):
+        read_all(source)
+
+
 class Bomb:
     def __reduce__(self) -> tuple[object, ...]:
         return (pytest.fail, ("a pickle was executed",))

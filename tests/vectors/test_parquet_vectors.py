@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,23 @@ def test_a_folder_is_read_in_the_order_of_its_names(
     read = read_all(source)
     assert read.rows.tolist() == vectors.tolist()
     assert (read.ids, read.description.name) == (names, "table")
+
+
+ALONE = """
+import sys
+from contextlib import closing
+from aml_edge.vectors.parquet_vectors import ParquetVectors
+from aml_edge.vectors.source import SourceOptions
+with closing(ParquetVectors(sys.argv[1], SourceOptions())) as source:
+    print(sum(len(block.rows) for block in source.blocks()))
+"""
+
+
+def test_it_imports_all_of_pyarrow_that_it_needs(tmp_path: Path, vectors: npt.NDArray[np.float32]) -> None:
+    """In a process of its own, where no other test has imported more."""
+    pq.write_table(pa.table({"v": lists(vectors, "list")}), tmp_path / "v.parquet")
+    told = subprocess.run([sys.executable, "-c", ALONE, tmp_path / "v.parquet"], capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("7\n", "")
 
 
 def test_dictionaries_of_texts_are_ids(
