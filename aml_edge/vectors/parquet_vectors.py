@@ -124,7 +124,10 @@ class ParquetVectors:
             with self._reading(self.files[0]):
                 files = (self._open(file) for file in self.files)
                 batches = (batch for file in files for batch in file.iter_batches(1, columns=[self._column]))
-                length = len(next(batch for batch in batches if len(batch)).column(0)[0].as_py() or [])
+                first = next((batch for batch in batches if len(batch)), None)
+                if first is None:
+                    raise ValueError("it has no rows, but says that it has")
+                length = len(first.column(0)[0].as_py() or [])
         if not length:
             raise ForeignIndexError(f"{self.files[0]} begins with an empty vector; leave such rows out.")
         return int(length)

@@ -167,6 +167,19 @@ def test_other_tables_are_refused_by_name(
     assert message in str(refusal.value)
 
 
+def test_a_table_that_only_says_that_it_has_rows_is_refused(
+    tmp_path: Path, vectors: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by fuzzing: the footer counts rows that no group has; here the groups are hidden instead."""
+    pq.write_table(pa.table({"v": lists(vectors, "list")}), tmp_path / "v.parquet")
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *arguments, **options: iter(()))
+    with pytest.raises(ForeignIndexError) as caught:
+        opened(tmp_path / "v.parquet")
+    assert str(caught.value) == (
+        f"{tmp_path / 'v.parquet'} cannot be read: it has no rows, but says that it has; write it again."
+    )
+
+
 def test_a_missing_id_is_named(tmp_path: Path, read_all: Callable[..., Any]) -> None:
     write(id=["a", None], v=[[1.0], [2.0]])(tmp_path / "v.parquet")
     with pytest.raises(ForeignIndexError, match="row 1 has no id in 'id'; write it again"):
