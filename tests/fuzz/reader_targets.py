@@ -12,6 +12,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aml_edge.approximate.record import ApproximateRecord
+from aml_edge.approximate.record import read_record as read_approximate_record
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.datasets.birds import read_bird_test
 from aml_edge.datasets.distractors import read_distractors
@@ -42,6 +45,8 @@ from aml_edge.numpy_stand_ins import NumpyArray, NumpyDtype
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.safe_pickle import KNOWN, read_pickle
 from aml_edge.space import EmbeddingSpace
+from aml_edge.vectors.opening import open_vectors
+from aml_edge.vectors.source import SourceOptions
 
 Files = Mapping[str, bytes]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, NumpyArray, NumpyDtype)
@@ -247,6 +252,52 @@ def _unpack(folder: Path) -> object:
     return found
 
 
+_ROWS = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
+_NAMES = ["a", "b/ü", "c"]
+
+
+def _npy() -> tuple[bytes, ...]:
+    rows = (_ROWS, _ROWS.astype(np.float16), np.asfortranarray(_ROWS), _ROWS.astype(">f8"))
+    return tuple(_written(lambda path, one=one: np.save(path, one), "v.npy") for one in rows)  # type: ignore[misc]
+
+
+def _npz() -> tuple[bytes, ...]:
+    ids = np.array(_NAMES)
+    stored = _written(lambda path: np.savez(path, vectors=_ROWS, ids=ids), "v.npz")
+    return (stored, _written(lambda path: np.savez_compressed(path, vectors=_ROWS, ids=ids), "v.npz"))
+
+
+def _parquet() -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"id": _NAMES, "vector": [row.tolist() for row in _ROWS]})
+    return _written(lambda path: parquet.write_table(table, path), "v.parquet")
+
+
+def _qdrant() -> Files:
+    from qdrant_client import QdrantClient, models
+
+    with tempfile.TemporaryDirectory() as folder:
+        client = QdrantClient(path=folder)
+        client.create_collection("c", models.VectorParams(size=2, distance=models.Distance.DOT))
+        points = [
+            models.PointStruct(id=number, vector=row.tolist(), payload={"path": name})
+            for number, (row, name) in enumerate(zip(_ROWS, _NAMES, strict=True))
+        ]
+        client.upsert("c", points)
+        client.close()
+        files = ("meta.json", "collection/c/storage.sqlite")
+        return {name: (Path(folder) / name).read_bytes() for name in files}
+
+
+def _vectors(location: Path, options: SourceOptions | None = None) -> object:
+    with closing(open_vectors(str(location), options)) as source:
+        return list(source.blocks())
+
+
+_APPROXIMATE = ApproximateRecord("IVF4,Flat", "nprobe=2", 3, 2, "a" * 64, "b" * 64, 4, 3, 0, "1.12", 5, "c" * 64)
+
 _ID, _OTHER_ID = "0123456789abcdef", "fedcba9876543210"
 _RECORD = {"url": "http://a/b", "size_bytes": 1, "sha256": "c" * 64, "date": "2026-01-01"}
 
@@ -310,6 +361,17 @@ TARGETS = (
     Target("artifact-tflite", ({"m.tflite": _tflite()},), lambda folder: read_artifact(folder / "m.tflite")),
     Target("artifact-onnx", ({"m.onnx": _onnx()},), lambda folder: read_artifact(folder / "m.onnx")),
     Target("archive", _in_files("a.archive", _archives()), _unpack),
+    Target("vectors-npy", _in_files("v.npy", _npy()), lambda folder: _vectors(folder / "v.npy")),
+    Target("vectors-npz", _in_files("v.npz", _npz()), lambda folder: _vectors(folder / "v.npz")),
+    Target("vectors-parquet", _in_files("v.parquet", (_parquet(),)), lambda folder: _vectors(folder / "v.parquet")),
+    Target(
+        "vectors-qdrant", (_qdrant(),), lambda folder: _vectors(folder, SourceOptions(collection="c", id_field="path"))
+    ),
+    Target(
+        "approximate-record",
+        ({"IVF4,Flat/record.json": _APPROXIMATE.dumps().encode()},),
+        lambda folder: read_approximate_record(folder / "IVF4,Flat"),
+    ),
     Target("download-record", ({"a.json": json.dumps(_RECORD).encode()},), lambda folder: read_record(folder / "a")),
 )
 
