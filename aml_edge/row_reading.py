@@ -18,7 +18,23 @@ import torch
 
 from aml_edge.embedder import Embeddings
 from aml_edge.read_ahead import read_ahead
-from aml_edge.search import Rows
+
+
+class Rows(Protocol):
+    """A database of (M, D) embeddings, read in blocks: an array, memory-mapped or not, or a checked view of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, D)."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns M."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.floating]:
+        """Returns (n, D)."""
+        ...
 
 
 @runtime_checkable

@@ -6,9 +6,7 @@ vectorised pass: whatever is among the k best is in one of the k chunks of large
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,8 @@ import torch
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
+from aml_edge.row_reading import Rows as Rows
+from aml_edge.row_reading import readable_tensor, row_blocks
 from aml_edge.runtimes.torch_device import torch_device
 
 BLOCK_VALUES = 7 << 20
@@ -29,23 +29,6 @@ DEVICE_BLOCK_VALUES = 1 << 26
 
 CHUNK_ROWS = 32
 """Similarities of which only the largest is looked at, at first."""
-
-
-class Rows(Protocol):
-    """A database of (M, D) embeddings, read in blocks: an array, memory-mapped or not, or a checked view of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(M, D)."""
-        ...
-
-    def __len__(self) -> int:
-        """Returns M."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.floating]:
-        """Returns (n, D)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -84,14 +67,13 @@ def top_k(query_embeddings: Embeddings, database: Rows, k: int, *, device: str =
         UsageError: k, a shape or the device cannot be, or a row of either side is not finite.
         RuntimeUnavailableError: this machine does not have the device.
     """
-    queries = np.asarray(query_embeddings, np.float32)
+    queries = np.ascontiguousarray(query_embeddings, np.float32)
     _require_search(queries, database, k)
     place = torch_device(device)
     if not len(queries):
         width = min(k, len(database))
         return TopK(np.empty((0, width), np.int64), np.empty((0, width), np.float32))
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written into it
+    with torch.inference_mode():
         best = _search(queries, database, k, place)
         if not torch.isfinite(best.similarities).all():
             raise UsageError("a similarity overflows; search with rows that are L2-normalised.")
@@ -99,14 +81,14 @@ def top_k(query_embeddings: Embeddings, database: Rows, k: int, *, device: str =
 
 
 def _search(query_embeddings: Embeddings, database: Rows, k: int, device: torch.device) -> _Best:
-    queries = _tensor(query_embeddings, device)
+    queries = readable_tensor(query_embeddings).to(device)
     _require_finite(queries, "query_embeddings", 0)
     held = BLOCK_VALUES if device.type == "cpu" else DEVICE_BLOCK_VALUES
     block_rows = max(1, held // max(queries.shape))
     empty = queries.new_empty((len(queries), 0))
     best = _Best(empty, empty.long())
-    for start in range(0, len(database), block_rows):
-        block = _tensor(database[start : start + block_rows], device)
+    for start, rows in row_blocks(database, block_rows):
+        block = readable_tensor(np.ascontiguousarray(rows)).to(device)
         similarities = queries @ block.T  # (Q, n)
         # A value that is not finite spoils all similarities of its row; the smaller of the two is the sooner summed.
         if not torch.isfinite(min(block, similarities, key=torch.numel).sum()):
@@ -163,12 +145,6 @@ def _merge(best: _Best, found: _Best, k: int) -> _Best:
     rows = torch.cat([best.rows, found.rows], 1)
     similarities, order = similarities.sort(dim=1, descending=True, stable=True)
     return _Best(similarities[:, :k], rows.gather(1, order[:, :k]))
-
-
-def _tensor(rows: npt.NDArray[np.floating], device: torch.device) -> torch.Tensor:
-    """Returns (n, D) float32 on a device; half precision is sent there as it is."""
-    dtype = np.float16 if rows.dtype.itemsize == 2 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(rows, dtype)).to(device).float()
 
 
 def _require_search(queries: Embeddings, database: Rows, k: int) -> None:
