@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aml_edge.cli.ann_options import SEARCH_PANEL, SearchOptions
 from aml_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ImageOptions:
 
     dataset: Annotated[
         Path | None,
-        typer.Option(rich_help_panel=_IMAGES, help="A data set with ground truth, in the revisited layout: mAP too."),
+        typer.Option(rich_help_panel=_IMAGES, help="A data set with queries, in a published layout: mAP too."),
     ] = None
     images: Annotated[
         Path | None, typer.Option(rich_help_panel=_IMAGES, help="A folder of images, best those of the index.")
@@ -87,3 +88,25 @@ class ToleranceOptions:
     norm_error: Annotated[
         float | None, typer.Option(rich_help_panel=_TOLERANCES, help="Most that a norm may differ from one.")
     ] = None
+
+
+@dataclass(frozen=True)
+class JudgedSearchOptions(SearchOptions):
+    """Which approximate indexes are asked beside an exact search, and what that may cost; not judged where not said."""
+
+    ann_map_loss_points: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=SEARCH_PANEL, help="Most mAP that approximation may lose, points of 100."),
+    ] = None
+    ann_overlap: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=SEARCH_PANEL, help="Least mean share of the first 10 and 100 that it finds."),
+    ] = None
+
+    def tolerances(self) -> dict[str, float | None]:
+        """Returns what is judged; raises `UsageError` where there is nothing to judge."""
+        values = {"ann_map_loss_points": self.ann_map_loss_points, "ann_overlap": self.ann_overlap}
+        for name, value in values.items():
+            if value is not None and not self.ann:
+                raise UsageError(f"`{name}` is {value:g}, but nothing is searched approximately; add --ann.")
+        return values
