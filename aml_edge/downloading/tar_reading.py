@@ -112,9 +112,9 @@ def _exactly(stream: Content, size: int) -> bytes:
 
 def _header_of(block: bytes) -> _Header:
     """Returns the fields of a header whose checksum is right, counted in signed or unsigned bytes, as both occur."""
-    unsigned = sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
-    signed = unsigned - 256 * sum(byte > 127 for byte in (*block[:148], *block[156:]))
-    if len(block) < BLOCK_BYTES or _number(block[148:156]) not in (unsigned, signed):
+    counted = block[:148] + b" " * 8 + block[156:]
+    wrong = sum(counted) - _number(block[148:156])
+    if len(block) < BLOCK_BYTES or (wrong != 0 and wrong != 256 * sum(byte > 127 for byte in counted)):
         raise BrokenArchiveError("is no tar archive, or a damaged one")
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
