@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aml_edge.approximate.cost import ApproximationCost, approximate_ranks, measured_cost
-from aml_edge.approximate.searches import ApproximateSearches
+from aml_edge.approximate.searches import EXACT_ONLY, NONE_OPENED, ApproximateSearches
 from aml_edge.contestants import TEACHER, Contestants, Pairing, pairings
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedded_sides import EmbeddedSides, embed_database, embed_queries
@@ -39,8 +39,6 @@ __all__ = ["RetrievalRow", "evaluate_contestants", "evaluate_retrieval", "measur
 
 LONG_PRODUCT = 10**11
 """Multiplications from which on a ranking takes seconds, and is announced."""
-
-EXACT_ONLY = ApproximateSearches()
 
 Row = TypeVar("Row", RetrievalRow, MeasuredRow)
 
@@ -201,7 +199,7 @@ def _answers(plan: _Plan, dataset: RetrievalDataset, progress: Progress) -> Iter
     rows = {name: one.rows_after(dataset.database_ids) for name, one in joined.items()}
     planned = pairings(plan.contestants, [one.first for one in plan.databases])
     opened = {
-        name: plan.searches.open((one.first, *one.others))
+        name: plan.searches.open(one.first, *one.others)
         for name, one in joined.items()
         if not one.first.whitened_as_read
     }
@@ -219,8 +217,9 @@ def _answers(plan: _Plan, dataset: RetrievalDataset, progress: Progress) -> Iter
             further = len(stored) - len(dataset.database_ids)
             exact = _ranks(queries, stored, dataset, progress)
             yield _Answer(pairing, further, exact)
-            for approximate in opened.get(id(database), ()):
-                depth = plan.searches.depth
+            approximates = opened.get(id(database), NONE_OPENED)
+            depth = approximates.depth
+            for approximate in approximates.databases:
                 ranks = approximate_ranks(queries, approximate, dataset, depth, progress=progress)
                 yield _Answer(pairing, further, ranks, measured_cost(approximate, dataset, exact, ranks, depth))
 

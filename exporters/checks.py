@@ -49,7 +49,11 @@ class Check:
 
 def checks_of(report: CompatibilityReport, tolerances: Tolerances) -> tuple[Check, ...]:
     """Returns every value of a report that a tolerance is about, in the order of the report."""
-    return (*_retrieval_checks(report, tolerances), *_embedding_checks(report, tolerances))
+    return (
+        *_retrieval_checks(report, tolerances),
+        *_embedding_checks(report, tolerances),
+        *_approximation_checks(report, tolerances),
+    )
 
 
 def _retrieval_checks(report: CompatibilityReport, tolerances: Tolerances) -> Iterator[Check]:
@@ -74,6 +78,20 @@ def _embedding_checks(report: CompatibilityReport, tolerances: Tolerances) -> It
         yield from _agreement_checks(report.half_precision.agreement, tolerances, "half ", HALF)
         largest = report.half_precision.head.largest
         yield Check("half head", f"{HALF}largest input of the head", largest, LARGEST_HALF, False)
+
+
+def _approximation_checks(report: CompatibilityReport, tolerances: Tolerances) -> Iterator[Check]:
+    """Yields what approximate search may cost, where someone said so."""
+    most, least = tolerances.ann_map_loss_points, tolerances.ann_overlap
+    for cost in report.approximation:
+        if most is not None:
+            for measure in cost.measures:
+                loss, what = -100 * measure.difference, f"points lost by {cost.ann}, {measure.name}"
+                yield Check(f"ann_map_loss_points {cost.ann} {measure.name}", what, loss, most, False)
+        if least is not None:
+            for share in cost.found:
+                what = f"mean share of the first {share.k} that {cost.ann} finds"
+                yield Check(f"ann_overlap {cost.ann} {share.k}", what, share.mean, least, True)
 
 
 def _agreement_checks(agreement: EmbeddingAgreement, tolerances: Tolerances, key: str, where: str) -> Iterator[Check]:

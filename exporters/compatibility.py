@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aml_edge.approximate.cost import ApproximationCost
+from aml_edge.approximate.searches import NONE_OPENED, OpenedSearches
 from aml_edge.artifact import Precision
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.exporters.agreement import (
@@ -22,6 +24,7 @@ from aml_edge.exporters.agreement import (
     own_teacher_first,
     spread_of,
 )
+from aml_edge.exporters.approximation import measure_approximation
 from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement
 from aml_edge.exporters.rank_agreement import RankAgreement, measure_rank_agreement
 from aml_edge.exporters.remembering import RememberingEmbedder
@@ -70,6 +73,7 @@ class CompatibilityReport:
         precision: of the file.
         half_precision: None where it was not simulated.
         census: None where there is no file.
+        approximation: what each approximate index that was named costs; empty where an embedding is not finite.
         unreadable: (path, reason) of images that were left out because the caller said so.
     """
 
@@ -88,6 +92,7 @@ class CompatibilityReport:
     half_precision: HalfPrecisionAgreement | None = None
     census: OperatorCensus | None = None
     unreadable: tuple[tuple[str, str], ...] = ()
+    approximation: tuple[ApproximationCost, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,28 @@ class Sides:
 
 
 def measure_compatibility(
-    sides: Sides, index: TeacherIndex, images: VerificationImages, *, progress: Progress | None = None
+    sides: Sides,
+    index: TeacherIndex,
+    images: VerificationImages,
+    *,
+    searches: OpenedSearches = NONE_OPENED,
+    progress: Progress | None = None,
 ) -> CompatibilityReport:
     """Returns how far the artifact agrees with the student, and both with the teacher's index.
 
     The sides' spaces are taken to be the index's: `aml_edge.exporters.verification` refuses others before.
 
+    Args:
+        sides: what is compared.
+        index: the teacher's.
+        images: to embed.
+        searches: approximate indexes of the index, whose cost is measured too.
+        progress: where the work is announced.
+
     Raises:
         ImageBatchError: images cannot be read; all of them are listed.
-        TeacherIndexError: the ground truth is about images that are not in the index, or the index holds an embedding
-            that cannot be one.
+        TeacherIndexError: the ground truth is about images that are not in the index, the index holds an embedding
+            that cannot be one, or an approximate index is damaged.
     """
     progress = progress or SilentProgress()
     remembered = RememberingEmbedder(sides.artifact)
@@ -141,6 +158,7 @@ def measure_compatibility(
         agreement=agreement_of(student, artifact),
         teacher=_teacher_agreement(student, artifact, index, images),
         unreadable=images.unreadable,
+        approximation=measure_approximation(artifact, index, images, searches),
     )
 
 

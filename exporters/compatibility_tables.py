@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from aml_edge.approximate.cost import ApproximationCost
 from aml_edge.artifact import Verdict
 from aml_edge.exporters.agreement import EmbeddingAgreement, Spread
 from aml_edge.exporters.checks import Check
@@ -41,6 +42,9 @@ def render_verification(verification: Verification) -> RenderableType:
             *_section("4  Faults", _faults(report, checks)),
             *_section("5  Operators", _operators(report)),
         ]
+        for cost in report.approximation:
+            title = f"6  Approximate search, {cost.ann}, beside exact search by the file"
+            parts += _section(title, _approximation(cost, checks))
     return Group(*parts, *_verdict(verification))
 
 
@@ -168,6 +172,29 @@ def _operators(report: CompatibilityReport) -> Iterator[RenderableType]:
     yield Text(f"weights {', '.join(weights) or 'none'}")
 
 
+def _approximation(cost: ApproximationCost, checks: Checks) -> Iterator[RenderableType]:
+    if cost.measures:
+        table = _table("queries", "exact", "approximate", "approximate − exact", "limit")
+        for one in cost.measures:
+            table.add_row(
+                f"{one.name}, {one.queries}",
+                *(_number(100 * value, ".2f") for value in (one.exact, one.approximate)),
+                _difference(MapDifference(one.difference, one.interval)),
+                _limit(checks, f"ann_map_loss_points {cost.ann} {one.name}", "", -1),
+            )
+        yield table
+        returned = f"{cost.depth} of {cost.database_images} images returned"
+        yield Text(f"{returned}; what was not counts as never found; [95 % over queries]", "dim")
+    if not cost.found:
+        return
+    table = _table("", "smallest", "mean", "limit")
+    for share in cost.found:
+        shares = (f"{value:.4f}" for value in (share.smallest, share.mean))
+        limit = _limit(checks, f"ann_overlap {cost.ann} {share.k}", "mean")
+        table.add_row(f"share of the first {share.k} that is found", *shares, limit)
+    yield table
+
+
 def _verdict(verification: Verification) -> Iterator[RenderableType]:
     judgement = verification.judgement
     yield Text()
@@ -221,4 +248,4 @@ def _limit(checks: Checks, key: str, column: str, sign: int = 1) -> Text:
         return Text()
     comparison = "≥" if check.is_floor is (sign > 0) else "≤"
     kept = ("kept", "green") if check.holds else ("MISSED", "bold red")
-    return Text.assemble(f"{column} {comparison} {sign * check.limit:g} ".lstrip(), kept)
+    return Text.assemble(f"{column} {comparison} {sign * check.limit + 0:g} ".lstrip(), kept)

@@ -22,6 +22,8 @@ class Tolerances:
         pair_error: most that the similarity of any two images may change.
         teacher_cosine_loss: most that the median cosine to the teacher may lose by the export.
         norm_error: most that an embedding's norm may differ from one.
+        ann_map_loss_points, ann_overlap: the same of approximate search beside exact search, by the file's embeddings;
+            None where that is reported and not judged.
     """
 
     map_loss_points: float
@@ -32,12 +34,14 @@ class Tolerances:
     pair_error: float
     teacher_cosine_loss: float
     norm_error: float
+    ann_map_loss_points: float | None = None
+    ann_overlap: float | None = None
 
     def overridden(self, values: Mapping[str, float | None]) -> Tolerances:
         """Returns the same with some values replaced, None meaning as it is; `UsageError` where one cannot be."""
         given = {name: value for name, value in values.items() if value is not None}
         for name, value in given.items():
-            most = 100.0 if name == "map_loss_points" else 1.0
+            most = 100.0 if name.endswith("map_loss_points") else 1.0
             if not 0 <= value <= most:
                 raise UsageError(f"`{name}` is {value:g}; a tolerance of this kind lies between 0 and {most:g}.")
         return replace(self, **given)
@@ -45,7 +49,8 @@ class Tolerances:
     def differing(self, other: Tolerances) -> dict[str, float]:
         """Returns the values that are not the other's, by name."""
         names = (field.name for field in fields(self))
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(other, name)}
+        ours = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(other, name)}
+        return {name: value for name, value in ours.items() if value is not None}
 
 
 FULL_PRECISION = Tolerances(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from aml_edge.approximate.searches import NONE_OPENED, OpenedSearches
 from aml_edge.artifact import Artifact, Manifest, Precision
 from aml_edge.embedder import Embedder
 from aml_edge.errors import UsageError
@@ -44,11 +45,13 @@ class VerificationOptions:
         runtime: a name of `aml_edge.runtimes.RUNTIMES`; None for the format's default.
         tolerances: values that replace those of the table, by name; None leaves one as it is.
         progress: where the work is announced.
+        searches: approximate indexes of the index, whose cost is measured too.
     """
 
     runtime: str | None = None
     tolerances: Mapping[str, float | None] = field(default_factory=dict)
     progress: Progress = field(default_factory=SilentProgress)
+    searches: OpenedSearches = NONE_OPENED
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class Verifier:
         try:
             file = RememberingEmbedder(runtime)
             sides = Sides(student, file, native_student=self._student(preprocessing))
-            report = measure_compatibility(sides, self._index, images, progress=options.progress)
+            report = measure_compatibility(
+                sides, self._index, images, searches=options.searches, progress=options.progress
+            )
             half = None
             if manifest.precision is Precision.FP16:
                 rounds = (options.runtime or default_runtime(manifest.format)) in ROUNDING_RUNTIMES

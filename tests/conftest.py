@@ -1,12 +1,14 @@
 """Fixtures for tests of several folders.
 
-A Progress that remembers; a few landmarks to train and to test with; ONNX files whose output has a closed form; ML
-programs written with coremltools' own builder, so that tests of Core ML files have an oracle for their bytes; a web
-server on this machine that misbehaves on request, in place of the hosts that publish files.
+A Progress that remembers; an index of rows that a test makes up; a few landmarks to train and to test with; ONNX files
+whose output has a closed form; ML programs written with coremltools' own builder, so that tests of Core ML files have
+an oracle for their bytes; a web server on this machine that misbehaves on request, in place of the hosts that publish
+files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +19,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
+from aml_edge.index import TeacherIndex, encode_ids, open_index
+from aml_edge.index.record import IndexRecord
 from aml_edge.native_output import output_discarded
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import ProgressTask
+from aml_edge.space import EmbeddingSpace
 
 
 class RecordingProgress:
@@ -56,6 +64,40 @@ class RecordingProgress:
 def progress() -> RecordingProgress:
     """A Progress to which nothing has been announced yet."""
     return RecordingProgress()
+
+
+@pytest.fixture(scope="session")
+def write_rows() -> Callable[..., TeacherIndex]:
+    """Returns a function that writes an index of unit rows, and opens it."""
+
+    def write(
+        folder: Path, rows: npt.NDArray[np.floating], *, teacher: str = "teacher", hashed: bool = True
+    ) -> TeacherIndex:
+        """Writes it.
+
+        Args:
+            folder: of the index.
+            rows: (N, D) float32 or float16.
+            teacher: name of its space's.
+            hashed: whether it says which bytes its embeddings have, as older ones do not.
+        """
+        folder.mkdir()
+        ids = encode_ids([f"{row}.jpg" for row in range(len(rows))])
+        (folder / "ids.txt").write_bytes(ids)
+        np.save(folder / "embeddings.npy", rows)
+        embeddings = hashlib.sha256((folder / "embeddings.npy").read_bytes()).hexdigest()
+        record = IndexRecord(
+            space=EmbeddingSpace(teacher, "a" * 64, rows.shape[1]),
+            preprocessing=Preprocessing(64),
+            count=len(rows),
+            ids_sha256=hashlib.sha256(ids).hexdigest(),
+            embeddings_sha256=embeddings if hashed else None,
+            dtype="float32" if rows.dtype == np.float32 else "float16",
+        )
+        (folder / "index.json").write_text(record.dumps())
+        return open_index(folder)
+
+    return write
 
 
 @pytest.fixture(scope="session")

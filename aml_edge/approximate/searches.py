@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aml_edge.approximate.database import ApproximateDatabase, open_database
@@ -33,6 +32,20 @@ class ApproximateSearches:
         if self.depth < 1:
             raise UsageError(f"`ann_depth` is {self.depth}; a search returns at least one image.")
 
-    def open(self, indexes: Sequence[TeacherIndex]) -> tuple[ApproximateDatabase, ...]:
+    def open(self, *indexes: TeacherIndex) -> OpenedSearches:
         """Returns each, of indexes whose rows follow each other, in memory; raises as `open_approximate`."""
-        return tuple(open_database(indexes, spec) for spec in self.specs)
+        return OpenedSearches(tuple(open_database(indexes, spec) for spec in self.specs), self.depth)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSearches:
+    """The same, in memory."""
+
+    databases: tuple[ApproximateDatabase, ...] = ()
+    depth: int = DEPTH
+
+
+EXACT_ONLY = ApproximateSearches()
+"""Nothing is searched approximately."""
+NONE_OPENED = OpenedSearches()
+"""The same."""

@@ -19,7 +19,7 @@ BUILT_ANN_HELP = (
     "An approximate index beside the rows: a string of FAISS's index factory, and after a colon how it is searched, "
     "e.g. IVF4096,PQ64:nprobe=16. May be given again."
 )
-_PANEL = "Approximate search"
+SEARCH_PANEL = "Approximate search"
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class SearchOptions:
     ann: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel=_PANEL,
+            rich_help_panel=SEARCH_PANEL,
             metavar=ANN_METAVAR,
             help="An approximate index of the index, as it was built, and after a colon how it is searched: what "
             "approximation costs too. May be given again.",
         ),
     ] = None
     ann_depth: Annotated[
-        int | None, typer.Option(rich_help_panel=_PANEL, help="How many images each such search returns; 1000.")
+        int | None, typer.Option(rich_help_panel=SEARCH_PANEL, help="How many images each such search returns; 1000.")
     ] = None
 
     def searches(self) -> ApproximateSearches:

@@ -12,7 +12,7 @@ import typer
 from aml_edge.cli.console import ConsoleProgress, JsonOption, at_least_wide, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.verification_failures import Failures
-from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
+from aml_edge.cli.verification_options import ImageOptions, JudgedSearchOptions, ToleranceOptions
 from aml_edge.errors import (
     ArtifactError,
     ImageBatchError,
@@ -43,6 +43,7 @@ def verify(
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs them, e.g. tensorflow; the format's own.")] = None,
     tolerances: ToleranceOptions,
+    search: JudgedSearchOptions,
     json_target: JsonOption = None,
 ) -> None:
     """Prove that exported files stay in the teacher's space, and write the verdict into them.
@@ -60,8 +61,10 @@ def verify(
     progress = ConsoleProgress(console)
     failures = Failures(console, alone=len(artifacts) == 1)
     files = failures.without_unreadable(artifacts)
-    verifiers = _verifiers(files, student, open_index(index), images.find(progress), progress)
-    options = VerificationOptions(runtime, asdict(tolerances), progress)
+    limits, opened = asdict(tolerances) | search.tolerances(), open_index(index)
+    searches = search.searches().open(opened)
+    verifiers = _verifiers(files, student, opened, images.find(progress), progress)
+    options = VerificationOptions(runtime, limits, progress, searches)
     outcomes = [_outcome(file, verifier, options, failures) for file, verifier in zip(files, verifiers, strict=True)]
     verifications = [one for one in outcomes if one is not None]
     write_json([*verifications, *failures.unloaded], json_target)

@@ -1,8 +1,7 @@
-"""Indexes written from rows, which approximate indexes are built of; one thread, since small products wait for more."""
+"""Rows that approximate indexes are built of; one thread, since small products wait for more."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,12 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aml_edge.index import TeacherIndex, encode_ids, open_index
-from aml_edge.index.record import IndexRecord
-from aml_edge.preprocessing import Preprocessing
-from aml_edge.space import EmbeddingSpace
-
-Rows = npt.NDArray[np.floating]
+from aml_edge.index import TeacherIndex
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,38 +20,6 @@ def one_thread() -> Iterator[None]:
     faiss.omp_set_num_threads(1)
     yield
     faiss.omp_set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def write_rows() -> Callable[..., TeacherIndex]:
-    """Returns a function that writes an index of unit rows, and opens it."""
-
-    def write(folder: Path, rows: Rows, *, teacher: str = "teacher", hashed: bool = True) -> TeacherIndex:
-        """Writes it.
-
-        Args:
-            folder: of the index.
-            rows: (N, D) float32 or float16.
-            teacher: name of its space's.
-            hashed: whether it says which bytes its embeddings have, as older ones do not.
-        """
-        folder.mkdir()
-        ids = encode_ids([f"{row}.jpg" for row in range(len(rows))])
-        (folder / "ids.txt").write_bytes(ids)
-        np.save(folder / "embeddings.npy", rows)
-        embeddings = hashlib.sha256((folder / "embeddings.npy").read_bytes()).hexdigest()
-        record = IndexRecord(
-            space=EmbeddingSpace(teacher, "a" * 64, rows.shape[1]),
-            preprocessing=Preprocessing(64),
-            count=len(rows),
-            ids_sha256=hashlib.sha256(ids).hexdigest(),
-            embeddings_sha256=embeddings if hashed else None,
-            dtype="float32" if rows.dtype == np.float32 else "float16",
-        )
-        (folder / "index.json").write_text(record.dumps())
-        return open_index(folder)
-
-    return write
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from aml_edge.cli.option_groups import with_option_groups
-from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
+from aml_edge.cli.verification_options import ImageOptions, JudgedSearchOptions, ToleranceOptions
 from aml_edge.errors import DatasetError, UsageError
 from aml_edge.exporters.tolerances import Tolerances
 from aml_edge.exporters.verification_images import DEFAULT_MOST_IMAGES
@@ -19,8 +19,10 @@ from aml_edge.progress import SilentProgress
 
 
 def test_every_tolerance_has_an_option_that_leaves_it_as_it_is() -> None:
-    assert [field.name for field in fields(ToleranceOptions)] == [field.name for field in fields(Tolerances)]
-    assert set(asdict(ToleranceOptions()).values()) == {None}
+    of_search = JudgedSearchOptions().tolerances()
+    names = [*(field.name for field in fields(ToleranceOptions)), *of_search]
+    assert names == [field.name for field in fields(Tolerances)]
+    assert set((asdict(ToleranceOptions()) | of_search).values()) == {None}
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Tolerances)])
@@ -30,10 +32,11 @@ def test_each_option_sets_its_own_tolerance(name: str) -> None:
 
     @app.command()
     @with_option_groups
-    def command(*, tolerances: ToleranceOptions) -> None:
-        seen.append({key: value for key, value in asdict(tolerances).items() if value is not None})
+    def command(*, tolerances: ToleranceOptions, search: JudgedSearchOptions) -> None:
+        values = asdict(tolerances) | search.tolerances()
+        seen.append({key: value for key, value in values.items() if value is not None})
 
-    result = CliRunner().invoke(app, [f"--{name.replace('_', '-')}", "0.25"])
+    result = CliRunner().invoke(app, [f"--{name.replace('_', '-')}", "0.25", "--ann", "Flat"])
     assert result.exit_code == 0, result.output
     assert seen == [{name: 0.25}]
 

@@ -10,6 +10,8 @@ from aml_edge.artifact import Precision
 from aml_edge.errors import UsageError
 from aml_edge.exporters.tolerances import TOLERANCES, Tolerances
 
+UNSAID = {"ann_map_loss_points", "ann_overlap"}
+"""What approximate search may cost is up to whoever names one."""
 FLOORS = {"overlap", "rank_correlation", "cosine", "centred_cosine"}
 
 
@@ -21,6 +23,9 @@ def test_half_precision_is_granted_no_less_than_single() -> None:
     full, half = TOLERANCES[Precision.FP32], TOLERANCES[Precision.FP16]
     for field in fields(Tolerances):
         strict, lenient = getattr(full, field.name), getattr(half, field.name)
+        if field.name in UNSAID:
+            assert strict is lenient is None
+            continue
         assert strict >= lenient if field.name in FLOORS else strict <= lenient
 
 
@@ -47,3 +52,12 @@ def test_map_loss_is_in_points_of_a_hundred() -> None:
     assert TOLERANCES[Precision.FP32].overridden({"map_loss_points": 5.0}).map_loss_points == 5.0
     with pytest.raises(UsageError, match="between 0 and 100"):
         TOLERANCES[Precision.FP32].overridden({"map_loss_points": 101.0})
+
+
+def test_what_approximation_may_cost_is_judged_where_it_is_said() -> None:
+    standard = TOLERANCES[Precision.FP32]
+    changed = standard.overridden({"ann_map_loss_points": 2.0, "ann_overlap": 0.9})
+    assert changed.differing(standard) == {"ann_map_loss_points": 2.0, "ann_overlap": 0.9}
+    assert standard.differing(changed) == {}
+    with pytest.raises(UsageError, match=r"`ann_overlap` is 2; .* between 0 and 1"):
+        standard.overridden({"ann_overlap": 2.0})
