@@ -67,10 +67,10 @@ def unpack_file(
     if record is None:
         remove(unpacked)
         raise DownloadError(f"{record_path(downloaded)} is gone; run the same command again.")
-    for listed in (_md5_path(downloaded), record_path(_md5_path(downloaded))):
-        listed.unlink(missing_ok=True)
-    if not options.keep_archives:
-        downloaded.unlink(missing_ok=True)
+    if options.by_hand is None:  # else nothing is deleted: the two folders may be one
+        listed = _md5_path(downloaded)
+        for done in (listed, record_path(listed), *(() if options.keep_archives else (downloaded,))):
+            done.unlink(missing_ok=True)
     return record
 
 

@@ -317,6 +317,19 @@ def test_another_file_than_the_published_one_is_refused(site_of: Any, name: str,
     assert f"gives a file whose {kind} begins with " in site.refusal(DownloadError)
 
 
+def test_a_list_of_hashes_beside_a_file_by_hand_is_looked_at(site_of: Any, tmp_path: Path) -> None:
+    site, by_hand = site_of("gldv2-clean-train"), tmp_path / "by hand"
+    for file, content in contents_of("gldv2-clean-train").items():
+        (by_hand / file).parent.mkdir(parents=True, exist_ok=True)
+        (by_hand / file).write_bytes(content)
+    listed = by_hand / "train" / "images_001.tar.txt"
+    listed.write_text(f"{'0' * 32}  images_001.tar\n")
+    md5 = hashlib.md5(contents_of("gldv2-clean-train")["train/images_001.tar"]).hexdigest()
+    assert f"another file: its MD5 begins with {md5}, the published one" in site.refusal(DownloadError, by_hand=by_hand)
+    listed.unlink()
+    assert site.fetch(by_hand=by_hand).new
+
+
 def test_a_list_of_hashes_that_is_none_is_refused(site_of: Any) -> None:
     site = site_of("gldv2-clean-train")
     site.server.files[site.path("train/images_000.tar") + ".txt"] = b"<?xml version='1.0'?><Error/>"
@@ -361,8 +374,10 @@ def test_kept_archives_can_be_taken_from_there(oxford: Site) -> None:
     assert {path.name for path in archives.iterdir()} >= set(contents_of("roxford5k"))
     shutil.rmtree(oxford.out / "roxford5k")
     asked = len(oxford.server.requests)
-    oxford.fetch(by_hand=archives, keep_archives=True)
+    before = {path: path.read_bytes() for path in archives.iterdir()}
+    oxford.fetch(by_hand=archives)
     assert len(oxford.server.requests) == asked
+    assert {path: path.read_bytes() for path in archives.iterdir()} == before
 
 
 def test_a_data_set_that_cannot_be_read_is_not_given_its_name(oxford: Site) -> None:
