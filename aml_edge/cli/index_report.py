@@ -101,7 +101,7 @@ def print_report(report: IndexReport, console: Console) -> None:
 
 def _print_import(record: ImportRecord, teacher: str, console: Console) -> None:
     sha256 = "" if record.sha256 is None else f", SHA-256 {record.sha256[:8]}"
-    how = f", {record.dtype}{', normalised here' if record.normalised else ''}"
+    how = f", {record.dtype}{', normalised' if record.normalised else ''}"
     console.print(f"{'imported':<13}  {escape(record.name)}: {escape(record.source)}{how}{sha256}", soft_wrap=True)
     if record.approximate:
         console.print("[yellow]its rows are approximations:[/] the source does not keep what was added", soft_wrap=True)

@@ -23,6 +23,7 @@ from aml_edge.progress import Progress, SilentProgress
 BLOCK_BYTES = 1 << 24
 """Of the embeddings, read at once."""
 OLDER = "not known: an older index does not say it"
+IMPORTED = "not known: an imported index does not say it"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _image_checks(index: TeacherIndex, images: Path | None, progress: Progress) 
     except TeacherIndexError as problem:
         return [IndexCheck(name, False, str(problem))]
     if hashes is None:
-        return [IndexCheck(name, None, OLDER)]
+        return [IndexCheck(name, None, OLDER if index.imported is None else IMPORTED)]
     recorded = IndexCheck(name, True, f"{len(hashes)}, as recorded")
     return [recorded] if images is None else [recorded, _compared(index, images, hashes, progress)]
 

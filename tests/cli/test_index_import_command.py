@@ -220,7 +220,7 @@ def test_rows_that_lose_and_that_were_not_checked_are_said_in_yellow(
         "not checked: that its rows are embeddings of tiny is taken on trust",
     ]
     assert ended.out.splitlines()[-3].startswith(
-        "imported       team.faiss: FAISS IndexScalarQuantizer, inner product, float32, normalised here, SHA-256 "
+        "imported       team.faiss: FAISS IndexScalarQuantizer, inner product, float32, normalised, SHA-256 "
     )
     assert open_index(tmp_path / "ix").scales == (1.0, 1 / 2**0.5, 0.5)
 

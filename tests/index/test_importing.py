@@ -64,7 +64,9 @@ def test_rows_ids_and_record_are_written(
     assert (index.space, index.preprocessing, index.images_sha256) == (SPACE, DECLARED.preprocessing, None)
     sha256 = hashlib.sha256((tmp_path / "team.npy").read_bytes()).hexdigest()
     assert index.imported == ImportRecord("NumPy array", "team.npy", sha256, dtype, False, False, None)
-    assert [check.holds for check in verify_index(index.path).checks] == [True, True, True, True, None]
+    checks = verify_index(index.path).checks
+    assert [check.holds for check in checks] == [True, True, True, True, None]
+    assert checks[-1].found == "not known: an imported index does not say it"
     assert progress.announced == [("hashing, MiB", 1), ("importing", COUNT)]
     assert progress.done == 1 + COUNT
     assert not (tmp_path / "ix.partial").exists()
