@@ -87,7 +87,7 @@ def download(
         return
     dataset, options = published(name), _options(choices)
     plan = _plan(dataset, out)
-    if not is_fetched(plan.path):
+    if dry_run or not is_fetched(plan.path):
         _print_plan(dataset, plan, console)
     if dry_run:
         write_json(plan, json_target)

@@ -132,6 +132,7 @@ def test_it_is_fetched_with_yes_and_there_a_second_time(
     again = command_line("data", "download", "cub200")
     assert (again.code, lines(again.out)) == (0, ["data/cub200 is there already"])
     assert len(faulty_server.requests) == 1
+    assert TERMS in lines(command_line("data", "download", "cub200", "--dry-run").out)
     info = command_line("data", "info", "data/cub200")
     assert info.code == 0
     assert "CUB-200-2011" in info.out
