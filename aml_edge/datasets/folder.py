@@ -14,6 +14,12 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in
 """In lower case; a file's own suffix may be in any case."""
 
 
+def is_image(name: str) -> bool:
+    """Whether a file counts as an image, by its name or path alone: no dot first, and an image's suffix."""
+    last = name.rpartition("/")[2]
+    return not last.startswith(".") and os.path.splitext(last)[1].lower() in IMAGE_SUFFIXES
+
+
 def list_images(root: Path) -> tuple[str, ...]:
     """Returns the image files below a folder as sorted paths relative to it, parts joined by ``/``.
 
@@ -30,15 +36,11 @@ def list_images(root: Path) -> tuple[str, ...]:
     for folder, subfolders, files in os.walk(root, onerror=_refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         here = Path(folder).relative_to(root)
-        found += [(here / name).as_posix() for name in files if _is_image(name)]
+        found += [(here / name).as_posix() for name in files if is_image(name)]
     unlistable = [one for one in found if not is_listable(one)]
     if unlistable:
         raise DatasetError(f"{root} holds {unlistable[0]!a}, a name that cannot stand in a list of ids; rename it.")
     return tuple(sorted(found))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _refuse(problem: OSError) -> NoReturn:

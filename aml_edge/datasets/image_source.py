@@ -32,6 +32,8 @@ class ImageSourceKind(StrEnum):
     BIRDS_TEST = "test images of CUB-200-2011"
     BIRDS_TRAINING = "training images of CUB-200-2011"
     FOLDER = "image files of a folder"
+    OBJECTS = "image files of an object store"
+    TABLE = "rows of a Parquet table"
 
 
 KINDS: Mapping[tuple[DatasetKind, ImageSplit], ImageSourceKind] = {
@@ -54,13 +56,13 @@ class ImageSource:
     """Images of a folder with their ids.
 
     Args:
-        root: the folder.
+        root: the folder, or the address of what else holds them (`aml_edge.datasets.image_locations`).
         kind: what it is.
-        ids: N paths relative to the root, parts joined by ``/``.
+        ids: N paths relative to the root, parts joined by ``/``; of a table what its rows say.
         items: the same images, whole.
     """
 
-    root: Path
+    root: Path | str
     kind: ImageSourceKind
     ids: tuple[str, ...]
     items: Sequence[ImageItem]

@@ -40,7 +40,7 @@ def test_an_image_of_both_splits_is_taken_once(write_sfm: Write, sfm_record: Rec
     source = image_source(write_sfm(sfm_record))
     assert source.ids[:6] == tuple(f"ims/ff/ee/dd/{cid}" for cid in sfm_record["train"]["cids"])
     assert source.ids[6:] == ("ims/aa/aa/aa/" + "a" * 32,)
-    assert [item.path for item in source.items] == [source.root / one for one in source.ids]
+    assert [item.path for item in source.items] == [Path(source.root) / one for one in source.ids]
 
 
 def test_an_sfm_data_set_without_validation_stands_for_its_training_images(
