@@ -71,7 +71,11 @@ app.command()(reproduce)
 
 
 def main() -> None:
-    """Runs the command line; exit codes: 0 done, 1 error, 2 wrong usage, 3 verification failed, 130 interrupted."""
+    """Runs the command line.
+
+    Exit codes: 0 done; 1 error; 2 wrong usage; 3 verification failed; 4 done, but images that cannot be read were left
+    out; 130 interrupted.
+    """
     try:
         app(prog_name="aml-edge", standalone_mode=True)
     except SystemExit as ended:

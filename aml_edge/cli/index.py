@@ -10,12 +10,16 @@ from rich.markup import escape
 from rich.text import Text
 
 from aml_edge.cli.ann_options import ANN_METAVAR, BUILT_ANN_HELP, specs_of
+from aml_edge.cli.build_options import EngineSettings, SourceOptions
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.index_approximate import approximate, finishing
 from aml_edge.cli.index_import import import_vectors
 from aml_edge.cli.index_report import print_report, report_of
-from aml_edge.datasets.image_split import ImageSplit
+from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.scales import scales_of
+
+SOME_LEFT_OUT = 4
+"""What a build exits with that is done, but left out images that cannot be read."""
 
 app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
 app.command()(approximate)
@@ -23,49 +27,54 @@ app.command("import")(import_vectors)
 
 
 @app.command()
+@with_option_groups
 def build(
     *,
     teacher: Annotated[
         str, typer.Option(help="A teacher's file, gem:NAME for a released one, or imagenet:efficientnet_lite2.")
     ],
-    images: Annotated[Path, typer.Option(help="A folder of images, or a data set in a published layout.")],
-    split: Annotated[
-        ImageSplit | None, typer.Option(help="Of a data set to train and to test on, which images; the test database.")
-    ] = None,
+    source: SourceOptions,
     out: Annotated[Path, typer.Option(help="The index's folder; OUT.partial beside it until it is done.")],
     image_size: Annotated[int | None, typer.Option(help="Longest side of an image, px; the teacher's own.")] = None,
     scales: Annotated[
         str, typer.Option(help="At which the teacher sees an image; published: 1, 0.7071, 0.5 and their mean.")
     ] = "1",
     whitening: Annotated[str | None, typer.Option(help="A whitening's file, or one that came with it.")] = None,
-    device: Annotated[str, typer.Option(help="Where PyTorch runs: cpu, cuda.")] = "cpu",
     ann: Annotated[list[str] | None, typer.Option(metavar=ANN_METAVAR, help=BUILT_ANN_HELP)] = None,
-    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave such images out.")] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave such images out; exit code 4 where there were some.")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away an unfinished build.")] = False,
+    engine: EngineSettings,
     json_target: JsonOption = None,
 ) -> None:
-    """Embed images with the teacher; the same command goes on where one was interrupted."""
-    from aml_edge.datasets.image_source import image_source
-    from aml_edge.index.building import IndexOptions, build_index
+    """Embed images with the teacher; the same command goes on where one was interrupted.
+
+    Exit codes: 0 every image is in it; 1 an error, such as images that cannot be read; 4 done, without such images.
+    """
+    from aml_edge.engines import ENGINES, TeacherRecipe
+    from aml_edge.index.building import IndexOptions, build_index_with
     from aml_edge.networks.released import resolve_teacher, resolve_whitening
     from aml_edge.networks.whitening_names import whitening_name
     from aml_edge.querying import sized
-    from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
 
     console, shares, specs = console_for(json_target), scales_of(scales), specs_of(ann)
     progress = ConsoleProgress(console)
-    source, checkpoint = image_source(images, split, progress=progress), resolve_teacher(teacher, progress=progress)
+    images, checkpoint = source.find(progress), resolve_teacher(teacher, progress=progress)
     layer = None
     if whitening is not None:
         layer = resolve_whitening(whitening_name(whitening, checkpoint, shares), checkpoint)
     preprocessing = sized(checkpoint.preprocessing, image_size)
-    embedder = teacher_embedder(checkpoint, preprocessing, whitening=layer, scales=shares, device=device)
-    console.print(f"{len(source.ids)} images: {source.kind}, {escape(str(source.root))}", soft_wrap=True)
-    finish = finishing(specs, embedder.space.dimension, len(source.ids), console)
+    recipe = TeacherRecipe(checkpoint, preprocessing, engine.torch_threads, layer, shares, engine.device)
+    opened = ENGINES[engine.engine](recipe, engine.options(progress.say))
+    console.print(f"{len(images.ids)} images: {images.kind}, {escape(str(images.root))}", soft_wrap=True)
+    finish = finishing(specs, opened.space.dimension, len(images.ids), console)
     options = IndexOptions(layer, shares, skip_unreadable=skip_unreadable, restart=restart, finishing=finish)
-    report = report_of(build_index(embedder, source, out, options, progress=progress))
+    report = report_of(build_index_with(opened, images, out, options, progress=progress))
     print_report(report, console)
     write_json(report, json_target)
+    if report.skipped:
+        raise typer.Exit(SOME_LEFT_OUT)
 
 
 @app.command()

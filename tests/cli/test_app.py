@@ -22,7 +22,7 @@ COMMANDS = {
     ("data", "synth"): ("OUT", "--name", "--seed", "--image-size", "--landmarks-train", "--workers", "--json"),
     ("data", "info"): ("DIR", "--decode", "--json"),
     ("index",): ("build", "info", "verify"),
-    ("index", "build"): ("--teacher", "--images", "--out", "--whitening", "--skip-unreadable", "--restart", "--json"),
+    ("index", "build"): ("--teacher", "--images", "--split", "--out", "--skip-unreadable", "--engine", "--threads"),
     ("index", "info"): ("INDEX", "--json"),
     ("index", "verify"): ("INDEX", "--images", "--json"),
     ("train",): ("--recipe", "--set", "--list", "--data", "--index", "--out", "--resume", "--overwrite", "--json"),

@@ -161,7 +161,7 @@ def test_a_whitening_that_came_with_the_teacher_follows(command_line: CommandLin
     images = broken_folder(tmp_path)
     arguments = ("index", "build", "--teacher", "tiny", "--images", images, "--out", tmp_path / "ix")
     whitened = command_line(*arguments, "--whitening", "toy", "--skip-unreadable", "--image-size", 48)
-    assert whitened.code == 0, whitened.err
+    assert whitened.code == 4, whitened.err
     index = open_index(tmp_path / "ix")
     assert index.space.whitening_sha256 == WHITENING.sha256
     assert index.embeddings.shape == (3, 6)
@@ -186,13 +186,17 @@ def test_unreadable_images_are_all_listed_and_left_out_only_if_told_to(
     ]
     assert not out.exists()
     skipped = command_line(*arguments, "--skip-unreadable")
-    assert (skipped.code, skipped.err) == (0, "")
+    assert (skipped.code, skipped.err) == (4, "")
     assert skipped.out.splitlines()[-3:] == [
         "2 images could not be read and were left out:",
         "  bad.jpg",
         "  empty.jpg",
     ]
     assert open_index(out).ids == ("0.png", "1.png", "2.png")
+    assert json.loads((out / "index.json").read_text())["skipped"] == ["bad.jpg", "empty.jpg"]
+    for name in ("bad.jpg", "empty.jpg"):
+        (images / name).unlink()
+    assert command_line(*arguments[:-3], tmp_path / "whole", "--image-size", 48, "--skip-unreadable").code == 0
 
 
 def test_an_index_is_never_written_over(command_line: CommandLine, tmp_path: Path) -> None:
@@ -344,7 +348,7 @@ def test_an_unfinished_build_of_other_scales_is_refused(command_line: CommandLin
         f"error: {out}.partial holds an unfinished index of another plan (different scales); finish that one with its "
         "own arguments, pass --restart to throw it away, or give another --out.\n"
     )
-    assert command_line(*arguments, "--skip-unreadable").code == 0
+    assert command_line(*arguments, "--skip-unreadable").code == 4
 
 
 def test_a_training_set_names_the_whitening_of_the_scales(
@@ -359,5 +363,5 @@ def test_a_training_set_names_the_whitening_of_the_scales(
         ended = command_line(
             "index", "build", *arguments, "--whitening", "sfm", "--skip-unreadable", "--image-size", 48
         )
-        assert ended.code == 0, ended.err
+        assert ended.code == 4, ended.err
         assert open_index(tmp_path / name).space.whitening_sha256 == layer.sha256
