@@ -32,7 +32,7 @@ class ImportRecord:
     Args:
         source: what it was, in words, e.g. ``"FAISS IndexFlatIP, inner product"``.
         name: of the file, folder or collection.
-        sha256: of the file's bytes; of a folder's files one after the other; None for a collection.
+        sha256: of the file's bytes; of a folder's files one after the other; None for a server's collection.
         dtype: of the rows there.
         approximate: whether the source gives back its rows with a loss, as product quantisation does.
         normalised: whether the rows were scaled to unit length.
