@@ -121,7 +121,7 @@ class SpaceOptions:
             return None
         raise UsageError(
             "an index is of one teacher: give --teacher where it is at hand, else --teacher-name and --weights-sha256 "
-            "(`aml-edge index info` of one of its indexes says both)."
+            "(`aml-edge index info INDEX --json -` says both of one of its indexes)."
         )
 
     def declare(self, teacher: TeacherCheckpoint | None, dimension: int) -> DeclaredSpace:

@@ -21,7 +21,7 @@ from aml_edge.scales import scales_of
 SOME_LEFT_OUT = 4
 """What a build exits with that is done, but left out images that cannot be read."""
 
-app = typer.Typer(help="Build a teacher's index of images, look at one, or check one.", no_args_is_help=True)
+app = typer.Typer(help="Build or import a teacher's index of images, look at one, or check one.", no_args_is_help=True)
 app.command()(approximate)
 app.command("import")(import_vectors)
 

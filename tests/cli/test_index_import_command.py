@@ -227,7 +227,7 @@ def test_rows_that_lose_and_that_were_not_checked_are_said_in_yellow(
 
 ONE_TEACHER = (
     "error: an index is of one teacher: give --teacher where it is at hand, else --teacher-name and --weights-sha256 "
-    "(`aml-edge index info` of one of its indexes says both).\n"
+    "(`aml-edge index info INDEX --json -` says both of one of its indexes).\n"
 )
 
 
