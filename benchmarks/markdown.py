@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aml_edge.benchmarks import text_tables
+from aml_edge.benchmarks import search_tables, text_tables
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
 
@@ -12,6 +12,9 @@ from aml_edge.benchmarks.text_tables import TextTable
 def format_markdown(report: BenchmarkReport) -> str:
     """Returns the report as a Markdown text that ends in a newline."""
     blocks = [block for group in report.groups for block in _group(group)]
+    searched = search_tables.search_table(report)
+    if searched is not None:
+        blocks += [_escape(search_tables.search_line(report) or ""), _table(searched)]
     blocks += [f"**{warning}**" for warning in text_tables.warnings(report)]
     circumstances = (
         *text_tables.machine_lines(report.environment),
@@ -34,6 +37,10 @@ def _group(group: GroupReport) -> Iterator[str]:
     if found is not None:
         yield _escape(text_tables.map_line(group) or "")
         yield _table(found)
+    lost = search_tables.approximation_table(group)
+    if lost is not None:
+        yield _escape(search_tables.approximation_line(group) or "")
+        yield _table(lost)
     for sentence in (*text_tables.verdicts(group), *text_tables.refusals(group)):
         yield _escape(sentence)
 

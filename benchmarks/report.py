@@ -11,12 +11,13 @@ from aml_edge.benchmarks.cost import CostReport
 from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.latency import LatencyPlan
 from aml_edge.benchmarks.retrieval import AsymmetricMap
+from aml_edge.benchmarks.search_latency import SearchReport
 from aml_edge.benchmarks.timing import ThreadsReport
 from aml_edge.benchmarks.worker import Throughput
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
-MAP = "mAP"
+MAP, SEARCH = "mAP", "search"
 INCLUDES: Mapping[str, str] = {
     "latency": "one image, fitted pixels in memory to the final embedding in memory: copies in and out, normalisation, "
     "network, whitening where the file has it; decoding and resizing are left out. Rows take short turns in shuffled "
@@ -32,6 +33,8 @@ INCLUDES: Mapping[str, str] = {
     "images/s": "in batches where the runtime takes them; exported files have batch 1.",
     "file": "what is stored: weights and graph; PyTorch's weights alone.",
     MAP: "student's queries against the teacher's database, which is the index; in points of 100.",
+    SEARCH: "one query's embedding to its ten nearest images, one query a call, rows and structures in memory; recall "
+    "is the mean share of the exact search's ten.",
 }
 """What each number includes, by the name of its column."""
 
@@ -111,6 +114,7 @@ class BenchmarkReport:
         threads: the numbers of threads that were asked for.
         groups: one for each student and kind of pixels.
         includes: what each number includes.
+        search: how long one query's search of the index takes; None where no approximate index was named.
     """
 
     environment: Environment
@@ -119,3 +123,4 @@ class BenchmarkReport:
     threads: tuple[int, ...]
     groups: tuple[GroupReport, ...]
     includes: Mapping[str, str]
+    search: SearchReport | None = None

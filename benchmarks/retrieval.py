@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
+from aml_edge.approximate.cost import ApproximationCost, approximate_ranks, found_shares, measured_cost
+from aml_edge.approximate.searches import NONE_OPENED, OpenedSearches
 from aml_edge.benchmarks.rows import Group, Row, simulator_of
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.evaluation import evaluate_retrieval
 from aml_edge.index import TeacherIndex
+from aml_edge.index.joined import JoinedIndex
+from aml_edge.labelled_ranks import labelled_ranks
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress
 from aml_edge.runtimes import open_artifact
@@ -24,7 +28,12 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What queries are evaluated with: an index and a data set whose database it holds.
+    """What queries are evaluated with.
+
+    Args:
+        index: holds the data set's database.
+        dataset: queries and ground truth.
+        searches: approximate indexes of the index, whose cost is measured too.
 
     Raises:
         UsageError: the data set has no easy, medium and hard setting.
@@ -32,6 +41,7 @@ class GroundTruth:
 
     index: TeacherIndex
     dataset: RetrievalDataset
+    searches: OpenedSearches = NONE_OPENED
 
     def __post_init__(self) -> None:
         self.dataset.require_settings()
@@ -47,6 +57,7 @@ class AsymmetricMap:
         queries: how many it has.
         non_finite: queries whose embedding holds NaN or infinity; one of them is enough for no mAP.
         easy, medium, hard: NaN where no query has a positive, or an embedding is not finite.
+        approximation: what each approximate index that was named costs; empty where an embedding is not finite.
     """
 
     runtime: str
@@ -56,10 +67,24 @@ class AsymmetricMap:
     easy: float
     medium: float
     hard: float
+    approximation: tuple[ApproximationCost, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredQueries:
+    """What came of a row's queries: their mAP, and their (Q, D) embeddings."""
+
+    found: AsymmetricMap
+    embeddings: Embeddings
 
 
 def measure_asymmetric_map(embedder: Embedder, truth: GroundTruth, progress: Progress, label: str) -> AsymmetricMap:
-    """Returns the mAP of an embedder's queries against the index.
+    """Returns the mAP of an embedder's queries against the index; raises as `answer_queries`."""
+    return answer_queries(embedder, truth, progress, label).found
+
+
+def answer_queries(embedder: Embedder, truth: GroundTruth, progress: Progress, label: str) -> AnsweredQueries:
+    """Returns what an embedder's queries find in the index, and in its approximate indexes.
 
     Raises:
         SpaceMismatchError: the embedder lives in another space than the index; both are named.
@@ -74,21 +99,44 @@ def measure_asymmetric_map(embedder: Embedder, truth: GroundTruth, progress: Pro
     except UsageError:
         if not watched.non_finite:
             raise
-    queries = len(truth.dataset.query_items)
-    return AsymmetricMap(embedder.name, truth.dataset.name, queries, watched.non_finite, easy, medium, hard)
+    queries, rows = len(truth.dataset.query_items), watched.embedded
+    costs = () if watched.non_finite else _approximation(rows, truth)
+    found = AsymmetricMap(embedder.name, truth.dataset.name, queries, watched.non_finite, easy, medium, hard, costs)
+    return AnsweredQueries(found, rows)
+
+
+def _approximation(queries: Embeddings, truth: GroundTruth) -> tuple[ApproximationCost, ...]:
+    searches, dataset = truth.searches, truth.dataset
+    if not searches.databases:
+        return ()
+    rows = JoinedIndex(truth.index).rows_after(dataset.database_ids)
+    exact = labelled_ranks(queries, rows, dataset.ground_truth)
+    costs = []
+    for database in searches.databases:
+        ranks = approximate_ranks(queries, database, dataset, searches.depth)
+        cost = measured_cost(database, dataset, exact, ranks, searches.depth)
+        costs.append(replace(cost, found=found_shares(queries, database, truth.index.checked_embeddings)))
+    return tuple(costs)
 
 
 class _WatchedEmbedder:
-    """An Embedder that hands on and counts embeddings that are not finite: they are a result here, not an error."""
+    """An Embedder that keeps what it hands on, and counts what is not finite: that is a result here, not an error."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.name, self.space, self.preprocessing = embedder.name, embedder.space, embedder.preprocessing
         self.non_finite = 0
         self._embedder = embedder
+        self._rows: list[Embeddings] = []
+
+    @property
+    def embedded(self) -> Embeddings:
+        """All rows so far, in the order in which they were asked for."""
+        return np.concatenate([np.empty((0, self.space.dimension), np.float32), *self._rows])
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:
         rows = self._embedder.embed(images)
         self.non_finite += int(len(rows) - np.isfinite(rows).all(axis=1).sum())
+        self._rows.append(rows)
         return rows
 
     def close(self) -> None:

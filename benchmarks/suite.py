@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from aml_edge.artifact import Artifact
 from aml_edge.benchmarks.cost import CostReport, measure_cost
 from aml_edge.benchmarks.environment import LoadWatch, describe_environment
 from aml_edge.benchmarks.latency import LatencyPlan
 from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport, GroupReport, RowReport
-from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth, measure_asymmetric_map, open_row
+from aml_edge.benchmarks.retrieval import AnsweredQueries, AsymmetricMap, GroundTruth, answer_queries, open_row
 from aml_edge.benchmarks.rows import Group, Row, file_rows, student_rows
+from aml_edge.benchmarks.search_latency import SearchReport, time_searches
 from aml_edge.benchmarks.student_subject import cuda_devices
 from aml_edge.benchmarks.timing import StartWorker, TimedRow, time_rows
 from aml_edge.benchmarks.worker_process import WorkerProcess
+from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.networks.checkpoints import STUDENT_FILE, save_student
 from aml_edge.networks.student import Student, StudentSpec
@@ -77,24 +81,29 @@ def run_benchmark(
         for group in groups:
             _require_space_of_index(group.artifacts, settings.truth)
     watch, before = LoadWatch(), _cpu_seconds()
-    measured = tuple(
-        _measure_group(group, rows, settings, progress or SilentProgress())
-        for group, rows in zip(groups, planned, strict=True)
-        if rows
-    )
+    quiet = progress or SilentProgress()
+    measured, queries = [], list[Embeddings]()
+    for group, rows in zip(groups, planned, strict=True):
+        if rows:
+            report, embedded = _measure_group(group, rows, settings, quiet)
+            measured.append(report)
+            queries += embedded
+    search = _time_searches(queries, settings, quiet)
     return BenchmarkReport(
         environment=describe_environment(thread_count(None), cuda_devices()),
         load=watch.finish(_cpu_seconds() - before),
         plan=settings.plan,
         threads=settings.thread_counts,
-        groups=measured,
+        groups=tuple(measured),
         includes=INCLUDES,
+        search=search,
     )
 
 
 def _measure_group(
     group: Group, rows_of_files: Sequence[Row], settings: BenchmarkSettings, progress: Progress
-) -> GroupReport:
+) -> tuple[GroupReport, list[Embeddings]]:
+    """Returns what the rows of a group took, and how each row embeds the queries, as far as there are any."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if group.checkpoint is not None:
@@ -102,14 +111,16 @@ def _measure_group(
         rows = [*student_rows(group, folder, settings.thread_counts), *rows_of_files]
         timed = time_rows(rows, settings.plan, settings.start_worker, progress)
         weights_bytes = None if group.checkpoint is None else (folder / STUDENT_FILE).stat().st_size
-    reports = []
+    reports, embedded = [], []
     for row, one in zip(rows, timed, strict=True):
         refused = one.refusal is not None and row.not_run is None
-        retrieval = _retrieval(row, group, settings.truth, progress, refused=refused)
-        reports.append(_report(row, one, weights_bytes, retrieval))
+        answered = _retrieval(row, group, settings.truth, progress, refused=refused)
+        reports.append(_report(row, one, weights_bytes, None if answered is None else answered.found))
+        if answered is not None:
+            embedded.append(answered.embeddings)
     manifest = group.manifest
     cost, notes = _cost(group)
-    return GroupReport(
+    report = GroupReport(
         student=manifest.student,
         backbone=manifest.backbone,
         weights_sha256=manifest.weights_sha256,
@@ -120,6 +131,18 @@ def _measure_group(
         rows=tuple(reports),
         notes=(*_notes(group), *notes),
     )
+    return report, embedded
+
+
+def _time_searches(
+    queries: Sequence[Embeddings], settings: BenchmarkSettings, progress: Progress
+) -> SearchReport | None:
+    """Returns how long a search takes, with the first row's queries that can be searched with; None without any."""
+    truth = settings.truth
+    finite = next((rows for rows in queries if len(rows) and np.isfinite(rows).all()), None)
+    if truth is None or not truth.searches.databases or finite is None:
+        return None
+    return time_searches(finite, truth.index, truth.searches.databases, settings.plan, progress)
 
 
 def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: AsymmetricMap | None) -> RowReport:
@@ -142,13 +165,13 @@ def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: Asy
 
 def _retrieval(
     row: Row, group: Group, truth: GroundTruth | None, progress: Progress, *, refused: bool
-) -> AsymmetricMap | None:
-    """Returns the row's mAP; None where there is no ground truth, or nothing here can embed its queries."""
+) -> AnsweredQueries | None:
+    """Returns what the row's queries find; None where there is no ground truth, or nothing here can embed them."""
     embedder = None if truth is None else open_row(row, group, truth.index, refused=refused)
     if truth is None or embedder is None:
         return None
     try:
-        return measure_asymmetric_map(embedder, truth, progress, row.label)
+        return answer_queries(embedder, truth, progress, row.label)
     finally:
         embedder.close()
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aml_edge.artifact import Verdict
-from aml_edge.benchmarks import text_tables
+from aml_edge.benchmarks import search_tables, text_tables
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
 
@@ -24,7 +24,7 @@ def render_benchmark(report: BenchmarkReport, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for group in report.groups:
         parts += [*_group(group, brief=width < WIDE_COLUMNS), Text()]
-    return Group(*parts, *_circumstances(report))
+    return Group(*parts, *_search(report), *_circumstances(report))
 
 
 def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
@@ -41,11 +41,24 @@ def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
         yield Text()
         yield Padding(Text(text_tables.map_line(group) or ""), INDENT)
         yield Padding(_table(found), INDENT)
+    lost = search_tables.approximation_table(group)
+    if lost is not None:
+        yield Text()
+        yield Padding(Text(search_tables.approximation_line(group) or ""), INDENT)
+        yield Padding(_table(lost), INDENT)
     yield Text()
     for verdict in text_tables.verdicts(group):
         yield Padding(Text(verdict, "" if verdict.endswith(f": {Verdict.VERIFIED}") else "yellow"), INDENT)
     for reason in text_tables.refusals(group):
         yield Padding(Text(reason, "yellow"), INDENT)
+
+
+def _search(report: BenchmarkReport) -> Iterator[RenderableType]:
+    found = search_tables.search_table(report)
+    if found is not None:
+        yield Text(search_tables.search_line(report) or "")
+        yield Padding(_table(found), INDENT)
+        yield Text()
 
 
 def _circumstances(report: BenchmarkReport) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
-from aml_edge.benchmarks.report import MAP, BenchmarkReport, GroupReport, RowReport
+from aml_edge.benchmarks.report import MAP, SEARCH, BenchmarkReport, GroupReport, RowReport
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.benchmarks.timing import ThreadsReport
 
@@ -147,9 +147,10 @@ def warnings(report: BenchmarkReport) -> tuple[str, ...]:
 
 
 def include_lines(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
-    """Returns each column's name and what it includes; nothing of mAP where none was measured."""
-    shown = any(map_table(group) for group in report.groups)
-    included = [(name, sentence) for name, sentence in report.includes.items() if shown or name != MAP]
+    """Returns each column's name and what it includes; nothing of mAP or search where none was measured."""
+    absent = set() if any(map_table(group) for group in report.groups) else {MAP}
+    absent |= {SEARCH} if report.search is None else set()
+    included = [(name, sentence) for name, sentence in report.includes.items() if name not in absent]
     counted = dict.fromkeys(group.cost.counted for group in report.groups if group.cost is not None)
     return (*included, *(("GMACs", sentence) for sentence in counted))
 

@@ -39,6 +39,11 @@ def faiss_module() -> Any:
     return faiss
 
 
+def faiss_threads() -> int:
+    """Returns how many threads FAISS uses at most; one query is searched by one thread in most structures."""
+    return int(faiss_module().omp_get_max_threads())
+
+
 def reason(problem: Exception) -> str:
     """Returns what FAISS says, in one line, without the place in its sources."""
     if isinstance(problem, MemoryError):

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from aml_edge.cli.ann_options import SearchOptions
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import ExportError, UsageError
@@ -66,9 +67,12 @@ class TruthOptions:
         Path | None, typer.Option(rich_help_panel=_RETRIEVAL, help="A data set in the revisited layout.")
     ] = None
 
-    def open(self) -> GroundTruth | None:
+    def open(self, search: SearchOptions) -> GroundTruth | None:
         """Returns index and data set, or None where neither was named; `UsageError` where one of them was."""
+        searches = search.searches()
         if self.index is None and self.dataset is None:
+            if searches.specs:
+                raise UsageError(f"`ann` is '{searches.specs[0]}', but no index is given that has it; add --index.")
             return None
         if self.index is None or self.dataset is None:
             given, missing = ("--dataset", "--index") if self.index is None else ("--index", "--dataset")
@@ -77,7 +81,8 @@ class TruthOptions:
         from aml_edge.datasets.loading import load_test_set
         from aml_edge.index import open_index
 
-        return GroundTruth(open_index(self.index), load_test_set(self.dataset))
+        index = open_index(self.index)
+        return GroundTruth(index, load_test_set(self.dataset), searches.open(index))
 
 
 @with_option_groups
@@ -93,6 +98,7 @@ def bench(
     ] = None,
     times: TimeOptions,
     retrieval: TruthOptions,
+    search: SearchOptions,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
     json_target: JsonOption = None,
 ) -> None:
@@ -107,7 +113,7 @@ def bench(
     from aml_edge.benchmarks.tables import render_benchmark
 
     console = console_for(json_target)
-    truth = retrieval.open()
+    truth = retrieval.open(search)
     settings = times.settings(truth)
     checkpoint = _named_student(student, truth, console)
     groups = [
