@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aml_edge.errors import ForeignIndexError, UsageError
+from aml_edge.errors import ForeignIndexError, MissingExtraError, UsageError
 from aml_edge.vectors.parquet_vectors import ParquetVectors, is_parquet
 from aml_edge.vectors.source import SourceOptions
 
@@ -191,3 +191,10 @@ def test_files_of_a_folder_have_the_same_columns(tmp_path: Path) -> None:
     write(v=[[1.0]], more=[1])(tmp_path / "b.parquet")
     with pytest.raises(ForeignIndexError, match=r"b\.parquet cannot be read: its columns are not those of a\.parquet"):
         opened(tmp_path)
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(v=[[1.0]])(tmp_path / "v.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"reading a Parquet file needs pyarrow, .*'aml-edge\[parquet\]'"):
+        opened(tmp_path / "v.parquet")
