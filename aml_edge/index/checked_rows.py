@@ -29,6 +29,7 @@ class CheckedRows:
     def __init__(self, path: Path, ids: Sequence[str], embeddings: npt.NDArray[np.floating]) -> None:
         self.shape: tuple[int, ...] = embeddings.shape
         self._path, self._ids, self._embeddings = path, ids, embeddings
+        self._sound = np.zeros(len(embeddings), np.bool_)  # of what was read, so that it is not checked again
 
     def __len__(self) -> int:
         return len(self._embeddings)
@@ -53,7 +54,10 @@ class CheckedRows:
         fetch_pages(self._embeddings[rows])
 
     def _require_sound(self, rows: slice | npt.NDArray[np.intp], read: Embeddings) -> None:
+        if self._sound[rows].all():
+            return
         unsound = unsound_rows(read)
+        self._sound[rows] = len(unsound) == 0
         if len(unsound):
             first = int(unsound[0])
             self._refuse(int(np.arange(len(self))[rows][first]), read[first])

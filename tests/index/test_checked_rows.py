@@ -10,6 +10,7 @@ import pytest
 
 from aml_edge import search
 from aml_edge.errors import TeacherIndexError
+from aml_edge.index import checked_rows
 from aml_edge.index.checked_rows import CheckedRows, unsound_rows
 from aml_edge.search import top_k
 
@@ -66,6 +67,37 @@ def test_the_first_row_that_cannot_be_right_is_named_by_its_id(
 def test_a_length_may_be_off_by_a_thousandth(rows: npt.NDArray[np.float32], factor: float, sound: bool) -> None:
     rows[3] *= np.float32(factor)
     assert unsound_rows(rows).tolist() == ([] if sound else [3])
+
+
+def test_what_was_found_sound_is_not_checked_again(
+    rows: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, checked = CheckedRows(Path("ix"), IDS, rows), []
+
+    def watched(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+        checked.append(len(embeddings))
+        return unsound_rows(embeddings)
+
+    monkeypatch.setattr(checked_rows, "unsound_rows", watched)
+    buffer = np.empty_like(rows)
+    for _ in range(2):
+        view.read_into(slice(0, 4), buffer)
+        assert view[np.array([3, 1])].shape == (2, DIMENSION)
+    view.read_into(slice(2, 6), buffer)
+    assert checked == [4, 4]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_buffer_is_filled_only_where_rows_are_stored_otherwise(
+    rows: npt.NDArray[np.float32], dtype: type[np.floating]
+) -> None:
+    stored, buffer = rows.astype(dtype), np.zeros_like(rows)
+    view = CheckedRows(Path("ix"), IDS, stored)
+    view.fetch(slice(0, 3))
+    read = view.read_into(slice(2, 5), buffer)
+    np.testing.assert_array_equal(read, stored[2:5].astype(np.float32))
+    assert np.shares_memory(read, buffer) == (dtype == np.float16)
+    np.testing.assert_array_equal(view.read_into(np.array([8, 0]), buffer), stored[[8, 0]].astype(np.float32))
 
 
 def test_one_value_that_is_not_finite_is_enough(rows: npt.NDArray[np.float32]) -> None:
