@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -124,13 +125,13 @@ def test_the_command_takes_turns_in_processes_of_their_own(
         "float16",
     ]
     ways: list[Sequence[str]] = []
-    run = evaluation_speed.subprocess.run
+    run = subprocess.run
 
     def watched(command: Sequence[str], **options: Any) -> Any:
         ways.append(command[command.index("--way") + 1])
         return run(command, **options)
 
-    monkeypatch.setattr(evaluation_speed.subprocess, "run", watched)
+    monkeypatch.setattr(subprocess, "run", watched)
     monkeypatch.setattr("sys.argv", ["evaluation_speed", *arguments])
     evaluation_speed.main()
     printed = capsys.readouterr().out.splitlines()
