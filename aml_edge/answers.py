@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from aml_edge.image_loading import EMBEDDING_BATCH, ImageItem, UnreadableImage, 
 from aml_edge.index import TeacherIndex
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
-from aml_edge.search import top_k
+from aml_edge.search import TopK, top_k
 
 GROUP = 256
 """Queries that share a reading of the index; from so many on, products take longer than reading."""
@@ -33,7 +33,7 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one image found, nearest first; ``-`` is the image of standard input."""
+    """What one image found, nearest first as the search has it; ``-`` is the image of standard input."""
 
     image: Path
     found: tuple[FoundImage, ...]
@@ -62,11 +62,14 @@ class SearchOptions:
         k: how many images each query finds.
         device: of PyTorch, where similarities are computed.
         skip_unreadable: whether images that cannot be read are left out, unless all are.
+        search: takes (Q, D) embeddings and k, and returns rows of the index, −1 where it found fewer, in its own order;
+            an exact search where None.
     """
 
     k: int = 10
     device: str = "cpu"
     skip_unreadable: bool = False
+    search: Callable[[Embeddings, int], TopK] | None = None
 
 
 def find_answers(
@@ -143,7 +146,14 @@ def _embed_group(
 
 
 def _answers(group: _Group, index: TeacherIndex, options: SearchOptions) -> Iterator[Answer]:
-    result = top_k(group.embeddings, index.checked_embeddings, options.k, device=options.device)
-    for item, rows, similarities in zip(group.items, result.rows.tolist(), result.similarities.tolist(), strict=True):
+    database = index.checked_embeddings
+    if options.search is None:
+        result = top_k(group.embeddings, database, options.k, device=options.device)
+        found = zip(result.rows.tolist(), result.similarities.tolist(), strict=True)
+    else:
+        listed = [rows[rows >= 0] for rows in options.search(group.embeddings, options.k).rows]
+        cosines = (database[rows] @ query for rows, query in zip(listed, group.embeddings, strict=True))
+        found = zip((rows.tolist() for rows in listed), (one.tolist() for one in cosines), strict=True)
+    for item, (rows, similarities) in zip(group.items, found, strict=True):
         pairs = enumerate(zip(rows, similarities, strict=True), start=1)
         yield Answer(item.path, tuple(FoundImage(rank, index.ids[row], cosine) for rank, (row, cosine) in pairs))

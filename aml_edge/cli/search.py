@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import aml_edge
+from aml_edge.cli.ann_options import ANN_METAVAR
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.query_embedder import AskingOptions, open_query_embedder
@@ -43,6 +44,14 @@ class FindingOptions:
         str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Cut this out of the one query, px of the upright image.")
     ] = None
     k: Annotated[int, typer.Option("-k", min=1, help="How many images to find.")] = 10
+    ann: Annotated[
+        str | None,
+        typer.Option(
+            metavar=ANN_METAVAR,
+            help="Ask an approximate index of the index, as it was built, in place of an exact search; after a colon "
+            "how it is searched.",
+        ),
+    ] = None
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Answer the others where images cannot be read.")
     ] = False
@@ -75,25 +84,34 @@ def search(
 ) -> None:
     """Find the images of a teacher's index that are nearest to a query."""
     from aml_edge.answers import SearchOptions, find_answers
+    from aml_edge.approximate.approximate_index import open_approximate
+    from aml_edge.approximate.specification import approximate_spec
     from aml_edge.index import open_index
     from aml_edge.query_images import query_items
     from aml_edge.search_page import PageFacts, require_page_size, write_search_page
 
     _require_page(page)
     console, opened = console_for(json_target), open_index(index)
-    options = SearchOptions(finding.k, asking.device, skip_unreadable=finding.skip_unreadable)
+    approximate = None if finding.ann is None else open_approximate(opened, approximate_spec(finding.ann))
+    options = SearchOptions(
+        finding.k,
+        asking.device,
+        skip_unreadable=finding.skip_unreadable,
+        search=None if approximate is None else approximate.search,
+    )
     piped = io.BytesIO() if sys.stdin is None else sys.stdin.buffer  # None where it was closed
     items = query_items(queries, piped, box=box_of(finding.box), absent_too=options.skip_unreadable)
     if page.html is not None:
         require_page_size(len(items), min(finding.k, len(opened.ids)))
     progress = ConsoleProgress(console, every_task=False)
     asks = open_query_embedder(asking, opened, ConsoleProgress(console))
+    who = asks.who if approximate is None else f"{asks.who}; found by {approximate.description}, approximately"
     with closing(asks.embedder) as embedder:
         answers = find_answers(items, embedder, opened, options, progress=progress)
-    _print_answers(answers, asks.who, console)
+    _print_answers(answers, who, console)
     write_json(answers.answers, json_target)
     if page.html is not None and page.images is not None:
-        facts = PageFacts(asks.who, opened, page.images, finding.k, datetime.now().astimezone(), aml_edge.__version__)
+        facts = PageFacts(who, opened, page.images, finding.k, datetime.now().astimezone(), aml_edge.__version__)
         _print_page(write_search_page(page.html, answers, facts, progress=progress), page.images, console)
 
 
@@ -146,8 +164,8 @@ def _print_answers(answers: Answers, who: str, console: Console) -> None:
             console.print(f"[bold]{name}[/]", soft_wrap=True)
             console.print(_table(answer))
         else:
-            nearest = answer.found[0]
-            console.print(f"{name}  {nearest.similarity:.4f}  {escape(printable(nearest.id))}", soft_wrap=True)
+            nearest = next((f"{one.similarity:.4f}  {escape(printable(one.id))}" for one in answer.found), "–")
+            console.print(f"{name}  {nearest}", soft_wrap=True)
     if answers.unreadable:
         total = len(answers.unreadable) + len(answers.answers)
         console.print(f"[yellow]{len(answers.unreadable)} of {total} images could not be read and were left out:[/]")
