@@ -91,8 +91,7 @@ def merge(source: Path, target: Path) -> None:
         source.unlink()
     else:
         raise DatasetError(
-            f"{source} and {target} are different files for one place; what was published may have changed: delete "
-            f"{target.parent} if you want to begin again."
+            f"{source} and {target} are different files for one place; what was published may have changed."
         )
 
 

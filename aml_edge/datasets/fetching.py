@@ -152,10 +152,10 @@ def _unpack_all(
 
 def _assemble(dataset: PublishedDataset, places: FetchPlaces, progress: SayingProgress) -> ReadableDataset:
     """Makes one folder of what was unpacked, reads it, and gives it its name."""
-    for file in dataset.files:
-        if places.unpacked(file).exists():
-            merge(places.unpacked(file), places.assembled)
     try:
+        for file in dataset.files:
+            if places.unpacked(file).exists():
+                merge(places.unpacked(file), places.assembled)
         holds = require_readable(places.assembled, progress)
     except (DatasetError, UnsafePickleError) as problem:
         raise type(problem)(

@@ -409,7 +409,12 @@ def test_two_archives_with_different_files_for_one_place_are_refused(site_of: An
     }
     site.server.files[site.path("paris_2-v1.tgz")] = packed(second, "a.tgz")
     said = site.refusal(DatasetError)
-    assert "paris_defense_000000.jpg are different files for one place; what was published may have changed" in said
+    partial = site.out / "rparis6k.partial"
+    assert said.startswith("rparis6k came whole, but cannot be read: ")
+    assert said.endswith(
+        "paris_defense_000000.jpg are different files for one place; what was published may have changed. Look at "
+        f"{partial / 'assembled'}; to begin again, delete {partial}."
+    )
 
 
 def test_a_folder_of_something_else_is_left_alone(oxford: Site) -> None:
