@@ -63,13 +63,21 @@ def test_labels_say_the_conditions(write: Callable[..., Path]) -> None:
     scales: dict[str, Any] = {"query_scales": [1.0, 0.7071067811865475], "database_scales": [1.0, 0.7071067811865475]}
     mixed: dict[str, Any] = {"query_scales": [1.0, 0.5], "database_scales": [1.0]}
     report = read_report(
-        write("a", row(), row(**scales, whitening="teacher"), row(**mixed), row(distractors=1001001, whitening=None))
+        write(
+            "a",
+            row(),
+            row(**scales, whitening="teacher"),
+            row(**mixed),
+            row(distractors=1001001, whitening=None),
+            row(approximation={"ann": "faiss:ivf64"}),
+        )
     )
     assert list(report.rows) == [
         "student → teacher",
         "student → teacher, scales 1,0.7071, whitened by teacher",
         "student → teacher, scales 1,0.5 → 1",
         "student → teacher + 1 001 001",
+        "student → teacher, faiss:ivf64",
     ]
 
 
@@ -147,6 +155,8 @@ HOSTILE: dict[str, Any] = {
     "a scale of text": {"dataset": "x", "rows": [row(query_scales=["1"])]},
     "a scale beyond numbers": {"dataset": "x", "rows": [row(query_scales=[10**400])]},
     "a whitening of a list": {"dataset": "x", "rows": [row(whitening=[])]},
+    "an approximation of text": {"dataset": "x", "rows": [row(approximation="flat")]},
+    "an approximation of nothing": {"dataset": "x", "rows": [row(approximation={})]},
 }
 
 
