@@ -88,8 +88,11 @@ class TwoNodes:
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[TwoNodes]:
-    """A cluster that notices within two seconds that a node is gone, where Ray's own settings take ten and more."""
+def two_nodes(bucket: str) -> Iterator[TwoNodes]:
+    """A cluster that notices within two seconds that a node is gone, where Ray's own settings take ten and more.
+
+    The bucket comes first, since nodes know its store from the environment that they were started in.
+    """
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."})
     pytest.importorskip("ray")
     import ray

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from aml_edge.datasets.image_locations import images_at
 from aml_edge.datasets.image_source import ImageSource
 from aml_edge.engines import ENGINES, EngineOptions, TeacherRecipe
 from aml_edge.errors import EngineError, ImageBatchError
@@ -86,6 +87,29 @@ def test_bytes_are_those_of_one_process(
     assert capfd.readouterr() == ("", "")
     assert lines == [f"Ray at {address}: 2 workers, room for 2 on 2 nodes; torch {torch.__version__}, 1 threads each"]
     assert index.skipped == tuple(source.ids[place] for place in BROKEN)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_workers_read_object_stores_and_tables(
+    two_nodes: Any, recipe: TeacherRecipe, draw_pictures: Draw, tmp_path: Path, bucket: str
+) -> None:
+    """Of nine pictures three are objects, three rows of a table in the same store, three files."""
+    import fsspec
+    import pyarrow
+    from pyarrow import parquet
+
+    plain, system = draw_pictures(tmp_path / "images", 9), fsspec.filesystem("s3")
+    ids, content = plain.ids, {one: item.read() for one, item in zip(plain.ids, plain.items, strict=True)}
+    for one in ids[:3]:
+        system.pipe_file(f"{bucket}/ray/objects/{one}", content[one])
+    table = pyarrow.table({"id": ids[3:6], "image": [content[one] for one in ids[3:6]]})
+    with system.open(f"{bucket}/ray/tables/t.parquet", "wb") as stream:
+        parquet.write_table(table, stream)
+    objects, rows = images_at(f"{bucket}/ray/objects"), images_at(f"{bucket}/ray/tables")
+    items = (*objects.items, *rows.items, *plain.items[6:])
+    mixed = ImageSource("mixed", plain.kind, (*objects.ids, *rows.ids, *ids[6:]), items)
+    build("local", recipe, plain, tmp_path / "local")
+    build("ray", recipe, mixed, tmp_path / "ray", address=two_nodes.address)
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
