@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 import aml_edge
+from aml_edge.artifact import Artifact, Format
 from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import Embeddings, FakeEmbedder
+from aml_edge.formats import read_artifact, write_manifest
 from aml_edge.index.building import IndexOptions, build_index
 from aml_edge.networks import released
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint, save_student, save_teacher
@@ -80,6 +82,37 @@ def test_a_file_finds_the_nearest_first(
         assert one["similarity"] == pytest.approx(similarities[one["id"]], abs=1e-5)  # float32
     rows = [line.replace("│", " ").split() for line in ended.out.splitlines() if line.startswith("│")]
     assert rows == [[str(rank), name, f"{similarities[name]:.4f}"] for rank, name in enumerate(expected[:3], 1)] * 2
+
+
+def test_files_of_every_format_find_the_same(
+    command_line: CommandLine,
+    index: Path,
+    toy_file: Path,
+    query: Path,
+    mil_package: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """The other formats' files compute what the ONNX file does."""
+
+    def channel_means(mb: Any, image: Any) -> Any:
+        rows = mb.add(x=mb.reduce_mean(x=image, axes=[2, 3]), y=np.float32(1))
+        return mb.real_div(x=rows, y=mb.reduce_l2_norm(x=rows, axes=[1], keep_dims=True), name="embedding")
+
+    tflite, coreml = tmp_path / "toy.tflite", tmp_path / "toy.mlpackage"
+    shutil.copy(Path(__file__).parents[1] / "data" / "channel_means.tflite", tflite)
+    shutil.copytree(mil_package(channel_means, {"image": (1, 3, 40, 40)}, colours="RGB"), coreml)
+    manifest = read_artifact(toy_file).manifest
+    found = {}
+    for file, model_format in ((toy_file, Format.ONNX), (tflite, Format.TFLITE), (coreml, Format.COREML)):
+        if file != toy_file:
+            write_manifest(Artifact(file, replace(manifest, format=model_format)))
+        ended = command_line("search", query, "--index", index, "--artifact", file, "--json", "-")
+        assert ended.code == 0, ended.err
+        (answer,) = json.loads(ended.out)
+        found[model_format] = {one["id"]: one["similarity"] for one in answer["found"]}
+    for others in found.values():
+        assert list(others) == list(found[Format.ONNX])
+        assert others == pytest.approx(found[Format.ONNX], abs=1e-6)  # float32
 
 
 def test_no_more_is_found_than_there_is(command_line: CommandLine, index: Path, toy_file: Path, query: Path) -> None:
