@@ -35,9 +35,16 @@ _CUT = "is cut off"
 
 @dataclass(frozen=True)
 class _Header:
-    name: str
+    """A header; its name is cut off, within a letter maybe, where another header has the long one."""
+
+    name: bytes
     size_bytes: int
     kind: str
+
+    @property
+    def shown(self) -> str:
+        """The name, for messages."""
+        return self.name.decode(errors="replace")
 
 
 class _FileContent:
@@ -77,7 +84,7 @@ def tar_members(stream: Content) -> Iterator[Member]:
         if header.kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL):
             pax |= _extension(stream, header)
             continue
-        name = pax.get("path", header.name)
+        name = pax["path"] if "path" in pax else _text(header.name)
         size_bytes = _decimal(pax["size"]) if "size" in pax else header.size_bytes
         _require_plain(name, header, pax)
         pax = {}
@@ -116,9 +123,9 @@ def _header_of(block: bytes) -> _Header:
     wrong = sum(counted) - _number(block[148:156])
     if len(block) < BLOCK_BYTES or (wrong != 0 and wrong != 256 * sum(byte > 127 for byte in counted)):
         raise BrokenArchiveError("is no tar archive, or a damaged one")
-    name = _text(block[:100])
-    if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
-        name = f"{prefix}/{name}"
+    name = _until_zero(block[:100])
+    if block[257:263] == b"ustar\0" and (prefix := _until_zero(block[345:500])):
+        name = prefix + b"/" + name
     return _Header(name, _number(block[124:136]), chr(block[156]))
 
 
@@ -126,15 +133,19 @@ def _number(field: bytes) -> int:
     """Returns a number in octal digits or, where its first bit is set, in base 256."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
-    digits = field.split(b"\0")[0].strip(b" ")
+    digits = _until_zero(field).strip(b" ")
     if not re.fullmatch(rb"[0-7]*", digits):
         raise BrokenArchiveError("is no tar archive, or a damaged one")
     return int(digits or b"0", 8)
 
 
+def _until_zero(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
 def _text(field: bytes) -> str:
     try:
-        return field.split(b"\0")[0].decode()
+        return _until_zero(field).decode()
     except UnicodeDecodeError:
         raise BrokenArchiveError("has a name that is not in UTF-8") from None
 
@@ -148,7 +159,7 @@ def _decimal(value: str) -> int:
 def _extension(stream: Content, header: _Header) -> dict[str, str]:
     """Returns what a header says of the member after it; of all members, none says anything that matters here."""
     if header.size_bytes > _MOST_HEADER_BYTES:
-        raise MemberRefusedError(header.name, f"has a header of more than {_MOST_HEADER_BYTES} bytes")
+        raise MemberRefusedError(header.shown, f"has a header of more than {_MOST_HEADER_BYTES} bytes")
     content = _exactly(stream, header.size_bytes)
     _exactly(stream, -header.size_bytes % BLOCK_BYTES)
     if header.kind == _LONG_NAME:
@@ -157,7 +168,7 @@ def _extension(stream: Content, header: _Header) -> dict[str, str]:
         return {}
     records = dict(_pax_records(content))
     if header.kind == _PAX_FOR_ALL and not {"path", "size"}.isdisjoint(records):
-        raise MemberRefusedError(header.name, "gives all members one name or size")
+        raise MemberRefusedError(header.shown, "gives all members one name or size")
     return records if header.kind == _PAX else {}
 
 

@@ -44,6 +44,13 @@ def test_what_tarfile_writes_is_read(tar_format: int) -> None:
     assert read(tar_of(files, tar_format)) == list(files.items())
 
 
+@pytest.mark.parametrize("tar_format", FORMATS[1:])
+def test_a_long_name_cut_within_a_letter_in_its_first_header_is_read(tar_format: int) -> None:
+    """Found by the test below."""
+    files = {f"{'n' * start}{'ü' * 80}.jpg": b"a" for start in range(4)}
+    assert read(tar_of(files, tar_format)) == list(files.items())
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     files=st.dictionaries(
