@@ -241,6 +241,12 @@ def test_the_box_lies_over_the_whole_query(tmp_path: Path, images: Path, box: Bo
     assert page.all("img")[0].attributes["width"] == "320"
 
 
+def test_a_query_may_find_nothing(tmp_path: Path, images: Path) -> None:
+    page, report = written(tmp_path, answers_of([ImageItem(images / "jpg" / "0.png")]), facts_of(images))
+    assert [one.text for one in page.all("li")] == ["Nothing was found."]
+    assert (report.found, report.pictures) == (0, 0)
+
+
 def test_an_image_of_standard_input_is_called_so(tmp_path: Path, images: Path) -> None:
     query = ImageItem(Path("-"), stored=PipedImage((images / "jpg" / "0.png").read_bytes()))
     page, _ = written(tmp_path, answers_of([query], "jpg/1.png"), facts_of(images))
