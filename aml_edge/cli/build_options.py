@@ -76,7 +76,8 @@ class EngineSettings:
     workers: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=_ENGINE, help="Threads that read ahead, 2; with Ray, processes: as many as find room."
+            rich_help_panel=_ENGINE,
+            help="Threads that read ahead: 2, or all beside a GPU. With Ray processes: all with room.",
         ),
     ] = None
     threads: Annotated[

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aml_edge.engines.recipe import EmbedderRecipe, EngineOptions
+from aml_edge.engines.recipe import EmbedderRecipe, EngineOptions, reading_threads
 from aml_edge.errors import UsageError
-from aml_edge.index.shard_embedding import READING_THREADS, InThisProcess, ShardEngine
+from aml_edge.index.shard_embedding import InThisProcess, ShardEngine
 
 
 def open_local_engine(recipe: EmbedderRecipe, options: EngineOptions) -> ShardEngine:
@@ -16,4 +16,4 @@ def open_local_engine(recipe: EmbedderRecipe, options: EngineOptions) -> ShardEn
     """
     if options.address is not None:
         raise UsageError(f"`address` is {options.address!r}, but the engine 'local' has none; give --engine ray.")
-    return InThisProcess(recipe.open(), options.workers or READING_THREADS)
+    return InThisProcess(recipe.open(), options.workers or reading_threads(recipe.device))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from aml_edge.embedder import Embedder
-from aml_edge.engines.recipe import EmbedderRecipe
+from aml_edge.engines.recipe import EmbedderRecipe, reading_threads
 from aml_edge.errors import AmlEdgeError, ImageBatchError, ImageName
-from aml_edge.index.shard_embedding import DECODER, READING_THREADS, ShardImages, ShardJob, embed_shards
+from aml_edge.index.shard_embedding import DECODER, ShardImages, ShardJob, embed_shards
 from aml_edge.index.shards import Shard
 from aml_edge.networks.torchvision_guard import import_timm
 from aml_edge.progress import SilentProgress
@@ -91,7 +91,7 @@ class ShardWorker:
             if self._embedder is None:
                 self._embedder = self._recipe.open()
             with SilentProgress().task("embedding", images) as task:
-                ((_, shard),) = embed_shards(self._embedder, job, task, workers=READING_THREADS)
+                ((_, shard),) = embed_shards(self._embedder, job, task, workers=reading_threads(self._recipe.device))
         except ImageBatchError as error:
             return ShardOutcome(number, images, made_with, failures=error.failures)
         except AmlEdgeError as error:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from aml_edge.embedder import Embedder
 from aml_edge.errors import UsageError
+from aml_edge.index.shard_embedding import READING_THREADS
 from aml_edge.networks.checkpoints import TeacherCheckpoint
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder, teacher_embedder_name
 from aml_edge.scales import SINGLE_SCALE, Scales
 from aml_edge.space import EmbeddingSpace
+
+
+def reading_threads(device: str) -> int:
+    """Returns how many threads read ahead unless told otherwise: beside a GPU, which is faster than few of them, many."""
+    return READING_THREADS if device == "cpu" else max(READING_THREADS, os.cpu_count() or 1)
 
 
 class EmbedderRecipe(Protocol):

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.runtimes.staged_pixels import StagedPixels
 from aml_edge.runtimes.torch_device import torch_device
 from aml_edge.runtimes.torch_threads import torch_threads
 from aml_edge.space import EmbeddingSpace
@@ -28,7 +29,8 @@ class TorchEmbedder:
     It runs in evaluation and inference mode whatever mode the network is in, and leaves that mode as it was. On the CPU
     the network is shared with whoever gave it; on another device a copy of it, made now, is used.
 
-    On the CPU images go one at a time, since PyTorch is slower in batch there; on a GPU those of one shape go together.
+    On the CPU images go one at a time, since PyTorch is slower in batch there; on a GPU those of one shape go together,
+    one batch is copied to it while it works on another, and what it gives of all of them is copied back once.
 
     Args:
         network: on the CPU; normalised images → rows L2-normalised.
@@ -62,6 +64,7 @@ class TorchEmbedder:
         self._device = torch_device(device)
         on_cpu = self._device.type == "cpu"
         self._batch_size = 1 if on_cpu else GPU_BATCH_SIZE
+        self._staged = StagedPixels(self._device) if self._device.type == "cuda" else None
         self._normalise = Normalise(preprocessing.mean, preprocessing.std).to(self._device)
         self._network: nn.Module | None = network if on_cpu else copy.deepcopy(network).to(self._device)
 
@@ -71,10 +74,15 @@ class TorchEmbedder:
         places: dict[tuple[int, ...], list[int]] = {}
         for place, image in enumerate(images):
             places.setdefault(image.shape, []).append(place)
-        for group in places.values():
-            for start in range(0, len(group), self._batch_size):
-                together = group[start : start + self._batch_size]
-                rows[together] = self.embed_batch([images[place] for place in together])
+        batches = [
+            group[start : start + self._batch_size]
+            for group in places.values()
+            for start in range(0, len(group), self._batch_size)
+        ]
+        with torch_threads(self._threads):
+            outputs = [self._forward([images[place] for place in together]) for together in batches]
+            if outputs:  # a GPU works through all of them before they are copied back
+                rows[[place for together in batches for place in together]] = torch.cat(outputs).cpu().numpy()
         return rows
 
     def embed_batch(self, images: Sequence[Pixels]) -> Embeddings:
@@ -83,26 +91,35 @@ class TorchEmbedder:
         Raises:
             UsageError: the images differ in shape, one is not as the preprocessing says, or the embedder was closed.
         """
+        embeddings: Embeddings = self._forward(images).cpu().numpy()
+        return embeddings
+
+    def close(self) -> None:
+        """Lets go of the network."""
+        self._network = self._staged = None
+
+    def _forward(self, images: Sequence[Pixels]) -> Tensor:
+        """Returns (B, D) float32 on the device; a GPU may not have come to them yet."""
         if self._network is None:
             raise UsageError(f"the embedder '{self.name}' was closed; open it again.")
         for image in images:
             self._require_fitted(image)
         if len({image.shape for image in images}) != 1:
             raise UsageError("`images` must hold one shape, and at least one image; `embed` takes any.")
-        pixels = torch.from_numpy(np.stack(images))
+        pixels = self._on_device(images)
         with torch_threads(self._threads), _evaluating(self._network), torch.inference_mode():
-            output = self._network(self._normalise(pixels.to(self._device))).float().cpu()
+            output: Tensor = self._network(self._normalise(pixels)).float()
         if output.shape != (len(images), self.space.dimension):
             raise UsageError(
                 f"the network gave {tuple(output.shape)} for {len(images)} images, but its space has "
                 f"{self.space.dimension} dimensions; give the space that it was trained for."
             )
-        embeddings: Embeddings = output.numpy()
-        return embeddings
+        return output
 
-    def close(self) -> None:
-        """Lets go of the network."""
-        self._network = None
+    def _on_device(self, images: Sequence[Pixels]) -> Tensor:
+        if self._staged is not None:
+            return self._staged.send(images)
+        return torch.from_numpy(np.stack(images)).to(self._device)
 
     def _require_fitted(self, image: Pixels) -> None:
         fit, side = self.preprocessing.fit, self.preprocessing.image_side_px
