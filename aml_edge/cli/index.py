@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -96,10 +97,13 @@ def verify(
     json_target: JsonOption = None,
 ) -> None:
     """Read all of an index, and say whether it still is what was built. Exit codes: 0 it is; 1 something differs."""
+    from aml_edge.approximate.verification import check_approximate
+    from aml_edge.index import open_index
     from aml_edge.index.verification import require_verified, verify_index
 
     console = console_for(json_target)
     verification = verify_index(path, images, progress=ConsoleProgress(console))
+    verification = replace(verification, checks=(*verification.checks, *check_approximate(open_index(path))))
     console.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True)
     for check in verification.checks:
         style = {None: "yellow", False: "red", True: "none"}[check.holds]

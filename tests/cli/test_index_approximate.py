@@ -135,3 +135,16 @@ def test_a_factory_that_cannot_be_is_refused_before_anything_is_embedded(
     assert (ended.code, "embedding" in ended.out) == (2, False)
     assert "which makes 25 lists, but there are 24 rows" in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_looks_at_approximate_indexes_too(command_line: CommandLine, index: Path) -> None:
+    command_line("index", "approximate", index, "--ann", "Flat")
+    ended = command_line("index", "verify", index)
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1] == "approximate Flat     of these rows, 0.0 MB, as recorded"
+    file = approximate_path(index, "Flat") / "vectors.faiss"
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    changed = command_line("index", "verify", index)
+    assert changed.code == 1
+    assert changed.out.splitlines()[-1] == "approximate Flat     another SHA-256 than record.json says"
+    assert "is not what was built (approximate Flat)" in changed.err
