@@ -54,4 +54,4 @@ def test_the_command_prints_milliseconds(monkeypatch: pytest.MonkeyPatch, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("9 × 2048, k 10; 15 rounds after one untimed, ")
     assert lines[1] == "float16, 1 queries; 50.00% of places as torch.topk has them"
-    assert lines[2] == "  top_k                       3.0 (3.4)"
+    assert lines[2] == "  top_k                       3.0 (3.4)      1.0"
