@@ -19,7 +19,7 @@ from aml_edge.space import EmbeddingSpace
 
 
 def reading_threads(device: str) -> int:
-    """Returns how many threads read ahead unless told otherwise: beside a GPU, which is faster than few of them, many."""
+    """Returns how many threads read ahead unless told otherwise; beside a GPU, which outruns a few of them, many."""
     return READING_THREADS if device == "cpu" else max(READING_THREADS, os.cpu_count() or 1)
 
 
