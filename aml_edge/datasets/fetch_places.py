@@ -10,6 +10,9 @@ from pathlib import Path
 from aml_edge.datasets.published import PublishedFile
 from aml_edge.errors import DatasetError
 
+_OF_DOWNLOADS_UNDER_WAY = (".partial", ".partial.json")
+"""So do names end of what a download that was killed leaves; those of locks and temporary files begin with a dot."""
+
 
 @dataclass(frozen=True)
 class FetchPlaces:
@@ -69,8 +72,9 @@ class FetchPlaces:
     def clean(self) -> None:
         """Removes what a data set that is there does not need; archives and records stay."""
         remove(self.partial)
-        for left in self.archives.rglob(".*.partial.json"):  # of records that were being written
-            left.unlink()
+        for left in self.archives.rglob("*"):
+            if left.is_file() and (left.name.startswith(".") or left.name.endswith(_OF_DOWNLOADS_UNDER_WAY)):
+                left.unlink()
         _remove_empty(self.archives)
 
 

@@ -56,7 +56,8 @@ def test_cleaning_leaves_archives_records_and_the_data_set(tmp_path: Path) -> No
     places = FetchPlaces(tmp_path, "set")
     make(places.root, "1")
     make(places.partial, "unpacked/a/1", "unpacked.json")
-    make(places.archives, "a.tgz", "a.tgz.json", "train/b.tar.json", ".a.tgz.7.partial.json")
+    make(places.archives, "a.tgz", "a.tgz.json", "train/b.tar.json", ".a.tgz.7.partial.json", ".a.tgz.lock")
+    make(places.archives, "a.tgz.partial", "a.tgz.partial.json")
     (places.archives / "empty" / "too").mkdir(parents=True)
     assert places.unfinished
     places.clean()
