@@ -365,3 +365,55 @@ def test_a_training_set_names_the_whitening_of_the_scales(
         )
         assert ended.code == 4, ended.err
         assert open_index(tmp_path / name).space.whitening_sha256 == layer.sha256
+
+
+def test_build_reads_object_stores_and_tables(command_line: CommandLine, tmp_path: Path, bucket: str) -> None:
+    """The same three images in a folder, in a store and in a table of two groups of columns."""
+    import fsspec
+
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = broken_folder(tmp_path)
+    (images / "bad.jpg").unlink()
+    (images / "empty.jpg").unlink()
+    fsspec.filesystem("s3").put(f"{images}/", f"{bucket}/command/", recursive=True)
+    names, content = ["0.png", "1.png", "2.png"], [path.read_bytes() for path in sorted(images.iterdir())]
+    columns = {"sku": names, "front": content, "back": content[::-1]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    places = {
+        "folder": (images, ()),
+        "store": (f"{bucket}/command", ()),
+        "table": (tmp_path / "t.parquet", ("--image-column", "front", "--id-column", "sku")),
+    }
+    for name, (place, options) in places.items():
+        arguments = ("--teacher", "tiny", "--images", place, "--out", tmp_path / name, "--image-size", 48, *options)
+        ended = command_line("index", "build", *arguments, "--threads", 1, "--workers", 3)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.splitlines()[0].startswith("3 images: ")
+    folders = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in places]
+    assert folders[0] == folders[1] == folders[2]
+    unplain = command_line(
+        "index", "build", "--teacher", "tiny", "--images", tmp_path / "t.parquet", "--out", tmp_path / "x"
+    )
+    assert (unplain.code, unplain.err) == (
+        2,
+        f"error: which column of {tmp_path / 't.parquet'} holds the images is not plain; name one of sku, front, back: "
+        "--image-column.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--address", "head:6379"), "`address` is 'head:6379', but the engine 'local' has none; give --engine ray."),
+        (("--threads", 0), "`threads` is 0; an inference needs at least one."),
+        (("--workers", 0), "`workers` is 0; embedding takes at least one."),
+        (("--split", "test"), "`split` is 'test', but {images} is a plain folder, which has no splits; leave it out."),
+        (("--id-column", "a"), "`images` is '{images}', which is no table, so it has no columns; leave them out."),
+    ],
+)
+def test_options_that_have_no_place_are_wrong_usage(
+    command_line: CommandLine, tmp_path: Path, options: tuple[object, ...], said: str
+) -> None:
+    images = broken_folder(tmp_path)
+    ended = command_line("index", "build", "--teacher", "tiny", "--images", images, "--out", tmp_path / "ix", *options)
+    assert (ended.code, ended.err) == (2, f"error: {said.format(images=images)}\n")

@@ -95,9 +95,8 @@ def test_workers_read_object_stores_and_tables(
 ) -> None:
     """Of nine pictures three are objects, three rows of a table in the same store, three files."""
     import fsspec
-    import pyarrow
-    from pyarrow import parquet
 
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     plain, system = draw_pictures(tmp_path / "images", 9), fsspec.filesystem("s3")
     ids, content = plain.ids, {one: item.read() for one, item in zip(plain.ids, plain.items, strict=True)}
     for one in ids[:3]:
