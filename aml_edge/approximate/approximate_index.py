@@ -56,10 +56,10 @@ class ApproximateIndex:
     def description(self) -> str:
         """The factory and the parameters, among them how many lists are probed where nobody said it."""
         lists = inverted_lists(self.structure)
-        silent = lists is not None and "nprobe" not in self.spec.parameters
-        own = f"nprobe={lists.nprobe}" if lists is not None and silent else ""
-        parameters = ",".join(part for part in (self.spec.parameters, own) if part)
-        return f"{self.spec.factory}:{parameters}" if parameters else self.spec.factory
+        said = [part for part in self.spec.parameters.split(",") if part]
+        if lists is None or any(part.startswith("nprobe=") for part in said):
+            return str(self.spec)
+        return str(ApproximateSpec(self.spec.factory, ",".join([*said, f"nprobe={lists.nprobe}"])))
 
     def search(self, query_embeddings: Embeddings, k: int) -> TopK:
         """Returns the k rows that FAISS finds for each query, by what it takes their similarities for.

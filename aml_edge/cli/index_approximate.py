@@ -100,3 +100,5 @@ def _warnings(record: ApproximateRecord) -> Iterator[str]:
             f"trained on few rows: {record.training_rows} for {record.clusters} clusters, "
             f"for which FAISS asks for {wanted} at least"
         )
+    if "IVF" in record.factory and "nprobe=" not in record.parameters:
+        yield f"a search looks into one list only, unless it says more: {record.factory}:nprobe=16"

@@ -112,7 +112,7 @@ def test_counts_the_clusters_of_the_largest_clustering(factory: str, clusters: i
 
 
 def test_distances_of_unit_rows_become_inner_products(rows: Rows) -> None:
-    for factory in ("Flat", "HNSW8_PQ4np"):  # FAISS knows the latter with distances only
+    for factory in ("Flat", "HNSW8_PQ4np", "OPQ4,HNSW8_PQ4np"):  # FAISS knows the latter two with distances only
         structure = filled(factory, rows)
         values, found = structure.search(rows[:5], 10)
         similarities = similarities_of(structure, values)

@@ -85,6 +85,13 @@ def test_a_damaged_record_is_named_by_info(command_line: CommandLine, index: Pat
     assert command_line("index", "info", index).code == 0
 
 
+def test_one_list_only_is_warned_of(command_line: CommandLine, index: Path) -> None:
+    warning = "a search looks into one list only, unless it says more: IVF4,SQ8:nprobe=16"
+    assert command_line("index", "approximate", index, "--ann", "IVF4,SQ8").out.splitlines()[-1] == warning
+    assert warning in command_line("index", "info", index).out
+    assert warning not in command_line("index", "approximate", index, "--ann", "IVF4,SQ8:nprobe=2").out
+
+
 def test_something_must_be_named(command_line: CommandLine, index: Path) -> None:
     ended = command_line("index", "approximate", index)
     assert ended.code == 2
