@@ -29,6 +29,8 @@ from aml_edge.search import Rows
 Ranks = npt.NDArray[np.intp]
 MEMORY_BYTES = 1 << 28
 """Of blocks and similarities that are held at once, where nothing else is asked for."""
+_BLOCK_VALUES = 1 << 23
+"""Of a product at most: 32 MiB, so that what was converted is still in a processor's cache when it is checked."""
 _TILE_ROWS = 1 << 16
 """Database rows of a tile at most; longer rows sort no faster."""
 _QUERIES = 1 << 12
@@ -117,7 +119,7 @@ class _Plan:
         """Returns the plan for N queries, M database rows of D values: half for two blocks, half for a tile."""
         queries, database, dimension = shape
         tile_values = max(1, memory_bytes // 2 // 4)
-        block_rows = max(1, min(tile_values // 2 // max(1, dimension), _TILE_ROWS, database))
+        block_rows = max(1, min(min(tile_values // 2, _BLOCK_VALUES) // max(1, dimension), _TILE_ROWS, database))
         whole_rows = tile_values // max(1, database)
         if whole_rows >= min(queries, _QUERIES // 32):
             return cls(max(1, min(whole_rows, queries)), database, block_rows)
