@@ -2,7 +2,8 @@
 
 Run as ``python -m aml_edge.benchmarks.search_speed``. All in one process, by turns in an order drawn anew each round.
 The database is a file, which the page cache holds after the first turn; the plain expression and NumPy have it in
-memory. The product alone is what whoever searches must compute.
+memory. The product alone is what whoever searches must compute. Checked rows are those of an index, which are looked at
+once a process: in the turn that is not timed.
 """
 
 from __future__ import annotations
