@@ -8,28 +8,28 @@ from aml_edge.benchmarks.search_latency import NEAREST
 from aml_edge.benchmarks.text_tables import NONE, TextTable, megabytes, milliseconds
 
 
-def approximation_table(group: GroupReport) -> TextTable | None:
+def approximation_table(group: GroupReport, *, brief: bool = False) -> TextTable | None:
     """Returns one line a row and approximate index: what approximation costs each setting; None where none was asked.
 
-    A line's last column is how much of the exact search's nearest ten is found.
+    A line's last column is how much of the exact search's nearest ten is found; `brief` leaves out intervals.
     """
     rows = []
     for row in group.rows:
         for cost in () if row.retrieval is None else row.retrieval.approximation:
-            costs = {one.name: difference(one) for one in cost.measures}
+            costs = {one.name: difference(one, brief=brief) for one in cost.measures}
             settings = (costs.get(f"{name} mAP", NONE) for name in ("easy", "medium", "hard"))
             tens = next((f"{one.mean:.3f}" for one in cost.found if one.k == NEAREST), NONE)
             rows.append((f"{row.label}, {cost.ann}", *settings, tens))
     return TextTable(("", "easy", "medium", "hard", f"of {NEAREST}"), tuple(rows)) if rows else None
 
 
-def approximation_line(group: GroupReport) -> str | None:
+def approximation_line(group: GroupReport, *, brief: bool = False) -> str | None:
     """Returns what the differences are of, in one line, or None where there are none."""
     costs = [cost for row in group.rows if row.retrieval is not None for cost in row.retrieval.approximation]
     if not costs:
         return None
     returned = f"{costs[0].depth} of {costs[0].database_images} images returned"
-    return f"approximate − exact mAP, points [95 % over queries], {returned}"
+    return f"approximate − exact mAP, points{'' if brief else ' [95 % over queries]'}, {returned}"
 
 
 def search_table(report: BenchmarkReport) -> TextTable | None:
@@ -58,7 +58,7 @@ def search_line(report: BenchmarkReport) -> str | None:
     return f"search of the index, {found.rows} × {found.dimension}, {found.queries} queries by turns, one a call"
 
 
-def difference(cost: MeasureCost) -> str:
-    """Returns what a measure loses in points of 100, with its interval."""
+def difference(cost: MeasureCost, *, brief: bool = False) -> str:
+    """Returns what a measure loses in points of 100, with its interval unless `brief`."""
     low, high = 100 * cost.interval.low, 100 * cost.interval.high
-    return f"{100 * cost.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{100 * cost.difference:+.2f}" + ("" if brief else f" [{low:+.2f}, {high:+.2f}]")

@@ -41,10 +41,10 @@ def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
         yield Text()
         yield Padding(Text(text_tables.map_line(group) or ""), INDENT)
         yield Padding(_table(found), INDENT)
-    lost = search_tables.approximation_table(group)
+    lost = search_tables.approximation_table(group, brief=brief)
     if lost is not None:
         yield Text()
-        yield Padding(Text(search_tables.approximation_line(group) or ""), INDENT)
+        yield Padding(Text(search_tables.approximation_line(group, brief=brief) or ""), INDENT)
         yield Padding(_table(lost), INDENT)
     yield Text()
     for verdict in text_tables.verdicts(group):

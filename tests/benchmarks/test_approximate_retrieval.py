@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from aml_edge.approximate.building import build_approximate
 from aml_edge.approximate.cost import ApproximationCost, FoundShare, MeasureCost
@@ -21,6 +23,7 @@ from aml_edge.benchmarks.markdown import format_markdown
 from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport
 from aml_edge.benchmarks.retrieval import AnsweredQueries, GroundTruth, answer_queries
 from aml_edge.benchmarks.search_latency import SearchReport, SearchTimes
+from aml_edge.benchmarks.tables import render_benchmark
 from aml_edge.bootstrap import Interval
 from aml_edge.index import TeacherIndex
 from aml_edge.progress import SilentProgress
@@ -109,6 +112,12 @@ def test_the_loss_is_a_line_for_each_row_and_index(searched: BenchmarkReport) ->
             "0.912",
         ),
     )
+    brief = search_tables.approximation_table(group, brief=True)
+    assert brief is not None
+    assert brief.rows[0][1:] == ("-1.25", "+0.00", "–", "0.912")
+    assert search_tables.approximation_line(group, brief=True) == (
+        "approximate − exact mAP, points, 1000 of 5000 images returned"
+    )
     assert search_tables.approximation_line(group) == (
         "approximate − exact mAP, points [95 % over queries], 1000 of 5000 images returned"
     )
@@ -132,6 +141,17 @@ def test_nothing_is_said_where_nothing_was_searched(report: BenchmarkReport, sea
     names = [name for name, _ in text_tables.include_lines(searched)]
     assert {"mAP", "search"} < set(names)
     assert "search" not in [name for name, _ in text_tables.include_lines(replace(searched, search=None))]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_every_figure(searched: BenchmarkReport, width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(render_benchmark(searched, width))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert any("-1.25" in line and "0.912" in line for line in lines)
+    assert any("exact" in line and "0.46" in line and "41.0" in line for line in lines)
 
 
 def test_markdown_has_both_tables(searched: BenchmarkReport) -> None:
