@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from aml_edge.approximate.approximate_index import ApproximateIndex, open_approx
 from aml_edge.approximate.building import build_approximate
 from aml_edge.approximate.record import approximate_path, read_record
 from aml_edge.approximate.specification import ApproximateSpec, approximate_spec
-from aml_edge.errors import TeacherIndexError, UsageError
+from aml_edge.errors import MissingExtraError, TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex
 from aml_edge.search import top_k
 
@@ -123,6 +124,13 @@ def test_names_what_there_is_where_something_else_is_asked_for(index: TeacherInd
     for factory in ("SQ8", "Flat"):
         build_approximate(index, ApproximateSpec(factory))
     assert asked() == f"{said}Flat, SQ8); {step}"
+
+
+def test_without_faiss_it_says_how_to_get_it(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_approximate(index, ApproximateSpec("Flat"))
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'aml-edge\[faiss\]'$"):
+        open_approximate(index, ApproximateSpec("Flat"))
 
 
 def test_refuses_an_approximate_index_of_other_rows(
