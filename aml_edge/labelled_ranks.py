@@ -159,18 +159,21 @@ class _Chunk:
         # The product of a matrix and one vector is another algorithm, whose sums depend on where a row stands.
         asking = torch.from_numpy(np.repeat(self.queries, 2, axis=0) if len(self.queries) == 1 else self.queries)
         tile = torch.empty(len(asking), min(tile_rows, len(self.database)))
-        for start, block in row_blocks(self.database, self.plan.block_rows, starts):
-            place, tile_start, end = start % tile_rows, start // tile_rows * tile_rows, start + len(block)
-            columns = tile[:, place : place + len(block)]
-            if len(block) == self.plan.block_rows:
+        block_rows, rows = self.plan.block_rows, len(self.database)
+        wanted = range(0, rows, block_rows) if starts is None else starts
+        # The last block begins earlier, among rows that were seen, so that it is as long as the others.
+        blocks = row_blocks(self.database, block_rows, [min(start, rows - block_rows) for start in wanted])
+        for first, (start, block) in zip(wanted, blocks, strict=True):
+            end = start + len(block)
+            place, tile_start = first % tile_rows, first // tile_rows * tile_rows
+            columns = tile[:, place : place + end - first]
+            if first == start:
                 torch.mm(asking, readable_tensor(block).T, out=columns)
             else:
-                whole = torch.zeros(self.plan.block_rows, block.shape[1])
-                whole[: len(block)] = readable_tensor(block)
-                columns[:] = torch.mm(asking, whole.T)[:, : len(block)]
+                columns[:] = torch.mm(asking, readable_tensor(block).T)[:, first - start :]
             if starts is None:
-                task.advance(len(block))
-            if end % tile_rows == 0 or end == len(self.database):
+                task.advance(end - first)
+            if end % tile_rows == 0 or end == rows:
                 yield tile_start, tile[: len(self.queries), : end - tile_start].numpy()
 
 

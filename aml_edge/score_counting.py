@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,8 @@ Scores = npt.NDArray[np.floating]
 Labelled = npt.NDArray[np.intp]
 FEW = 16
 """One score in so many is picked out sooner than all are sorted; picking out half of them takes five times as long."""
+LOWEST = 4
+"""Thresholds that are counted one by one, each in a twelfth of the time that sorting takes."""
 
 
 class ScoreCounts:
@@ -109,25 +110,42 @@ class ScoreCounts:
             )
         if not len(rows):
             return
-        ordered = _ordered_from(scores, thresholds.min(), may_sort=may_sort and low == high)
-        up_to = np.searchsorted(ordered, thresholds, side="right")
-        below = np.searchsorted(ordered, thresholds[low:])
+        higher, no_lower = _counts(scores, thresholds, low, may_sort=may_sort and low == high)
         before = self._before[mine]  # a view, which is written to
-        before[:high] += len(ordered) - up_to[:high]  # of rows before the tile, and in it: what is higher
-        before[high:] += len(ordered) - below[high - low :]  # of rows behind it: what is equal too
-        for place in low + np.flatnonzero(up_to[low:high] - below[: high - low] > 1):
+        before[:high] += higher[:high]  # of rows before the tile, and in it: what is higher
+        before[high:] += no_lower[high:]  # of rows behind it: what is equal too
+        for place in low + np.flatnonzero(no_lower[low:high] - higher[low:high] > 1):
             before[place] += np.count_nonzero(scores[: rows[place] - start] == thresholds[place])
 
 
-def _ordered_from(scores: Scores, lowest: Any, *, may_sort: bool) -> Scores:
-    """Returns scores in ascending order: all, or only those that are not below the lowest that is asked for."""
-    wanted = scores >= lowest
-    if np.count_nonzero(wanted) * FEW <= len(scores):
-        return np.sort(scores[wanted])
-    if not may_sort:
-        return np.sort(scores)
-    scores.sort()
-    return scores
+def _counts(scores: Scores, thresholds: Scores, first: int, *, may_sort: bool) -> tuple[Labelled, Labelled]:
+    """Returns how many scores are above each threshold, and, for those from `first` on, how many are not below it.
+
+    Most of what is labelled is found early. Where few scores reach all thresholds but the lowest ones, these few are
+    picked out and sorted, and each of the lowest is counted by itself; else all scores are sorted.
+    """
+    order = np.argsort(thresholds)
+    lowest, others = order[:LOWEST], order[LOWEST:]
+    if len(others):
+        wanted = scores >= thresholds[others[0]]
+        few = bool(np.count_nonzero(wanted) * FEW <= len(scores))
+    else:
+        wanted, few = np.zeros(len(scores), np.bool_), True
+    if few:
+        ordered = np.sort(scores[wanted])
+    elif may_sort:
+        scores.sort()
+        ordered = scores
+    else:
+        ordered = np.sort(scores)
+    higher = len(ordered) - np.searchsorted(ordered, thresholds, side="right")
+    no_lower = len(ordered) - np.searchsorted(ordered, thresholds)
+    if few:
+        for place in lowest:
+            higher[place] = np.count_nonzero(scores > thresholds[place])
+            if place >= first:
+                no_lower[place] = np.count_nonzero(scores >= thresholds[place])
+    return higher, no_lower
 
 
 def _joined(parts: Sequence[Labelled]) -> Labelled:
