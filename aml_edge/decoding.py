@@ -157,7 +157,7 @@ def _to_rgb(path: ImageName, image: Image.Image) -> Image.Image:
         flat = Image.new("RGB", image.size, BACKGROUND)
         flat.paste(layered, mask=layered.getchannel("A"))
         return flat
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _eight_bits(path: ImageName, image: Image.Image) -> Image.Image:
