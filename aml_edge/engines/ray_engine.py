@@ -111,9 +111,8 @@ class RayEngine:
             )
         most = min(self.options.workers or sum(room), len(job.shards))
         first = min(most, sum(room))
-        self.options.say(
-            f"Ray at {cluster.address}: {first} workers, room for {sum(room)} on {len(room)} nodes; {self.name} each"
-        )
+        workers, nodes = _counted(first, "worker"), _counted(len(room), "node")
+        self.options.say(f"Ray at {cluster.address}: {workers} with {self.name}; room for {sum(room)} on {nodes}")
         settings = ray.data.DataContext.get_current()
         settings.enable_progress_bars = False
         settings.print_on_execution_start = False
@@ -134,3 +133,7 @@ class RayEngine:
                 f"a worker of the Ray cluster embeds with {', '.join(outcome.made_with)}, this process with "
                 f"{self.name}, {DECODER}; embeddings could differ: install the same versions on every node."
             )
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"

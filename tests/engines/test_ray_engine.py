@@ -85,7 +85,7 @@ def test_bytes_are_those_of_one_process(
     address = two_nodes.address
     index = build("ray", recipe, source, tmp_path / "ray", address=address, skip_unreadable=True, say=lines.append)
     assert capfd.readouterr() == ("", "")
-    assert lines == [f"Ray at {address}: 2 workers, room for 2 on 2 nodes; torch {torch.__version__}, 1 threads each"]
+    assert lines == [f"Ray at {address}: 2 workers with torch {torch.__version__}, 1 threads; room for 2 on 2 nodes"]
     assert index.skipped == tuple(source.ids[place] for place in BROKEN)
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
@@ -173,7 +173,7 @@ def test_the_same_command_goes_on_where_it_was_killed(
         assert first.wait() == -signal.SIGKILL
     assert (tmp_path / "log").read_text().splitlines()[:2] == [
         f"300 images: image files of a folder, {source.root}",
-        f"Ray at {two_nodes.address}: 2 workers, room for 2 on 2 nodes; {small.name} each",
+        f"Ray at {two_nodes.address}: 2 workers with {small.name}; room for 2 on 2 nodes",
     ]
     progress = Meanwhile()
     build("ray", small, source, tmp_path / "ray", address=two_nodes.address, progress=progress, **whole)
