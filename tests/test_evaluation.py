@@ -151,6 +151,7 @@ def test_an_embedding_of_the_index_that_cannot_be_one_is_named(
     index = index_of((*dataset.database_ids, "jpg/other.jpg"), (*DATABASE_DEGREES, 0))
     index.embeddings[6] *= value
     require_hand_made(evaluate_retrieval(AngleEmbedder(), index, dataset))
+    index = replace(index, embeddings=index.embeddings.copy())
     index.embeddings[3] *= value
     with pytest.raises(TeacherIndexError) as refusal:
         evaluate_retrieval(AngleEmbedder(), index, dataset)

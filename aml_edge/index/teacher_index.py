@@ -83,11 +83,13 @@ class TeacherIndex:
 
     @property
     def checked_embeddings(self) -> IndexRows:
-        """The embeddings in the index's space as float32, of which none is read that cannot be one."""
-        checked = CheckedRows(self.path, self.ids, self.embeddings)
+        """The embeddings in the index's space as float32, of which none is read that cannot be one.
+
+        A row is checked when it is read first: what is opened does not change.
+        """
         if self.whitening is None or not self.whitened_as_read:
-            return checked
-        return WhitenedRows(checked, self.whitening)
+            return self._checked
+        return WhitenedRows(self._checked, self.whitening)
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Returns the row of each id; raises `TeacherIndexError` that names what the index does not hold."""
@@ -118,6 +120,10 @@ class TeacherIndex:
         before = self.space_before_whitening
         require_same_space(space, before, left_name=name, right_name=f"the index {self.path} before its whitening")
         return self.whitening
+
+    @cached_property
+    def _checked(self) -> CheckedRows:
+        return CheckedRows(self.path, self.ids, self.embeddings)
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
