@@ -96,7 +96,7 @@ def labelled_ranks_of(
     """
     counts = ScoreCounts(_labelled_rows(ground_truth, 0, similarities.shape[1]))
     counts.note(0, similarities)
-    counts.add(0, similarities)
+    counts.add(0, similarities, workers=torch.get_num_threads())
     return tuple(_split(counts, ground_truth))
 
 
