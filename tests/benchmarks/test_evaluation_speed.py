@@ -85,12 +85,12 @@ def test_the_usual_way_is_right_too() -> None:
     assert math.isnan(found.average_precisions[2][3])
 
 
-OURS = OurTurn(((0.5,),) * 3, 1.0, 1.25, 1.5, 1.75, 2.0, 0.25, 4.0, 5.0, 500_000_000)
+OURS = OurTurn(((0.5,),) * 3, 1.0, 1.25, 1.5, 1.75, 0.25, 2.0, 0.25, 4.0, 5.0, 500_000_000)
 USUAL = UsualTurn(((0.5,), (0.5,), (0.75,)), 3.0, 1.0, 4.0, 1.0, 9_000_000_000)
 
 
 def test_every_figure_is_said() -> None:
-    text = describe([OURS, replace(OURS, whole_s=1.75)], [USUAL, USUAL], EvaluationSize(10**6, 2048), 4)
+    text = describe([OURS, replace(OURS, whole_s=1.75, beyond_s=0.5)], [USUAL, USUAL], EvaluationSize(10**6, 2048), 4)
     assert text.splitlines() == [
         "ours: reading and product 1.25 (1.25 to 1.25) s, with ranks and measures 1.62 (1.50 to 1.75) s; beyond the "
         "product 0.38 (0.25 to 0.50) s, and 0.50 (0.50 to 0.50) s the first time, which checks every row; peak 0.50 GB",
