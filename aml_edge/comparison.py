@@ -86,6 +86,8 @@ def read_report(path: Path) -> ReportedEvaluation:
     Raises:
         UsageError: there is no such file, or it holds no report with values of its queries.
     """
+    if not path.is_file():  # a device may have no end
+        raise UsageError(f"{path} is no file; give a report of `aml-edge eval --json`.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:

@@ -171,9 +171,12 @@ def test_what_is_no_report_is_one_line(tmp_path: Path, content: str) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for path in (tmp_path / "nowhere", tmp_path, tmp_path / "binary"):
-        with pytest.raises(UsageError, match=r"cannot be read: .*; give a report of `aml-edge eval --json`"):
+    for path in (tmp_path / "nowhere", tmp_path, Path("/dev/zero")):
+        with pytest.raises(UsageError) as refusal:
             read_report(path)
+        assert str(refusal.value) == f"{path} is no file; give a report of `aml-edge eval --json`."
+    with pytest.raises(UsageError, match=r"binary cannot be read: .*; give a report of `aml-edge eval --json`"):
+        read_report(tmp_path / "binary")
 
 
 def test_rows_that_cannot_be_told_apart_are_refused(write: Callable[..., Path]) -> None:

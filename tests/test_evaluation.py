@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aml_edge import evaluation
 from aml_edge.contestants import Contestants
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.embedder import Embeddings
@@ -316,6 +317,12 @@ def test_each_image_asks_all_others(
         assert row.interval is not None
         assert row.interval.low <= row.report.main.mean <= row.interval.high
     assert (own.name, asymmetric.name) == ("student → student", "student → teacher")
+
+
+def test_a_long_ranking_is_announced(dataset: RetrievalDataset, progress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "LONG_PRODUCT", 2 * 6 * 2)
+    evaluate_retrieval(AngleEmbedder(), index_of(dataset.database_ids, DATABASE_DEGREES), dataset, progress=progress)
+    assert progress.announced == [("queries, queries", 2), ("ranking", 6)]
 
 
 def test_a_protocol_without_settings_is_refused_where_settings_are_wanted(
