@@ -137,6 +137,14 @@ def compare_reports(
     return tuple(ComparedRows(left.label, right.label, tuple(_compared(left, right))) for left, right in pairs)
 
 
+def rows_without_counterpart(
+    first: ReportedEvaluation, second: ReportedEvaluation
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the labels of rows that are in the first report alone, and in the second alone."""
+    left = tuple(label for label in first.rows if label not in second.rows)
+    return left, tuple(label for label in second.rows if label not in first.rows)
+
+
 def _compared(first: ReportedRow, second: ReportedRow) -> Iterator[ComparedMeasure]:
     if first.measures.keys() != second.measures.keys():
         raise UsageError(

@@ -47,7 +47,7 @@ def compare(
     json_target: JsonOption = None,
 ) -> None:
     """Compare two runs on the same queries: the difference, its interval, and how likely chance makes one as large."""
-    from aml_edge.comparison import compare_reports, read_report
+    from aml_edge.comparison import compare_reports, read_report, rows_without_counterpart
 
     console = console_for(json_target)
     one, other = read_report(first), read_report(second)
@@ -55,6 +55,10 @@ def compare(
     console.print(f"A: {escape(str(first))}\nB: {escape(str(second))}\ndata set: {escape(one.dataset)}", soft_wrap=True)
     console.print(comparison_table(rows))
     console.print(f"[dim]{escape(NOTE)}[/]", soft_wrap=True)
+    for name, alone in zip("AB", rows_without_counterpart(one, other) if row is None else (), strict=False):
+        if alone:
+            shown = escape(", ".join(alone))
+            console.print(f"[yellow]only in {name}: {shown} (--row and --against compare any two)[/]", soft_wrap=True)
     write_json(ComparisonReport(first, second, one.dataset, rows), json_target)
 
 

@@ -95,8 +95,8 @@ def print_evaluation(report: EvaluationReport, contestants: Contestants, console
     alone = dict.fromkeys(row.name for row in report.rows if not row.distractors)
     if report.distractors and alone:
         console.print(
-            f"[yellow]{escape(', '.join(alone))}: on the data set's own {report.database_images} images, without "
-            "distractors, which are in no index that fits.[/]",
+            f"[yellow]{escape(', '.join(alone))}: on the data set's own {report.database_images} images alone, since "
+            "no index of the distractors was made as its database is.[/]",
             soft_wrap=True,
         )
     settings = [row for row in report.rows if isinstance(row, RetrievalRow)]

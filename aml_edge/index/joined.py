@@ -5,10 +5,12 @@ Nothing is copied: each part stays where it is, and is read there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from aml_edge.errors import TeacherIndexError, UsageError
+from aml_edge.index.images import read_image_hashes
 from aml_edge.index.row_views import JoinedRows, SelectedRows
 from aml_edge.index.teacher_index import TeacherIndex
 from aml_edge.space import require_same_space
@@ -59,20 +61,12 @@ def join_indexes(first: TeacherIndex, *others: TeacherIndex) -> JoinedIndex:
     Raises:
         SpaceMismatchError: one lives in another space than the first; both are named.
         UsageError: one saw its images at another size, fit or scales than the first.
-        TeacherIndexError: an image is in two of them.
+        TeacherIndexError: an image is in two of them: the same name, unless its bytes are known to differ.
     """
-    seen = set(first.ids) if others else set()
-    for other in others:
+    for place, other in enumerate(others):
         _require_made_alike(first, other)
-        twice = [one for one in other.ids if one in seen]
-        if twice:
-            shown = ", ".join(twice[:_LISTED]) + (", …" if len(twice) > _LISTED else "")
-            raise TeacherIndexError(
-                f"the index {other.path} holds {len(twice)} images that an index before it holds too ({shown}); each "
-                "image is to be in the database once: give indexes of different images."
-            )
-        if other is not others[-1]:
-            seen.update(other.ids)
+        for before in (first, *others[:place]):
+            _require_other_images(before, other)
     return JoinedIndex(first, others)
 
 
@@ -105,6 +99,27 @@ def _require_made_alike(first: TeacherIndex, other: TeacherIndex) -> None:
             f"{left} saw its images otherwise than {right} ({'; '.join(differences)}); "
             "one database is made in one way: build one of them again as the other."
         )
+
+
+def _require_other_images(before: TeacherIndex, index: TeacherIndex) -> None:
+    """Raises where an image is in both indexes; two folders may each have a file of one name, with other bytes."""
+    shared = set(before.ids).intersection(index.ids)
+    if not shared:
+        return
+    mine, theirs = ({one: sha256 for one, sha256 in _hashes(each) if one in shared} for each in (index, before))
+    known = {one for one in shared if mine[one] is not None and theirs[one] is not None}
+    twice = [one for one in index.ids if one in shared and (one not in known or mine[one] == theirs[one])]
+    if twice:
+        shown = ", ".join(twice[:_LISTED]) + (", …" if len(twice) > _LISTED else "")
+        raise TeacherIndexError(
+            f"the index {index.path} holds {len(twice)} images that an index before it holds too ({shown}); each "
+            "image is to be in the database once: give indexes of different images."
+        )
+
+
+def _hashes(index: TeacherIndex) -> Iterator[tuple[str, str | None]]:
+    """Yields each image's name and the SHA-256 of its bytes; None where the index does not say it."""
+    return zip(index.ids, read_image_hashes(index) or repeat(None), strict=False)  # endless where not known
 
 
 def _differences(first: TeacherIndex, other: TeacherIndex) -> list[str]:

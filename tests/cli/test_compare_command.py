@@ -45,7 +45,10 @@ def test_a_line_says_both_means_the_difference_its_interval_and_p(
     assert lines[6].split() == ["mAP@100", "5", "40.0", "70.0", "+30.0", f"[{low},", f"{high}]", "0.062"]
     assert (measure["p_value"], written["dataset"]) == (2 / 32, "toy [v2]")
     assert measure["difference"] == pytest.approx(0.3)
-    assert lines[-1] == "in %, [95 % bootstrap over N pairs]; p: paired randomisation test, two-sided"
+    assert lines[-2:] == [
+        "in %, [95 % bootstrap over N pairs]; p: paired randomisation test, two-sided",
+        "only in B: file → teacher (--row and --against compare any two)",
+    ]
 
 
 def test_two_rows_are_compared_by_name(command_line: CommandLine, reports: tuple[Path, Path]) -> None:

@@ -135,7 +135,8 @@ def test_distractors_follow_the_index_and_a_row_without_them_is_said(
     lines = ended.out.splitlines()
     assert f"distractors: {distractors}, 64 px, native fit, scale 1, no whitening, 30 images" in lines
     assert (
-        "student → student: on the data set's own 26 images, without distractors, which are in no index that fits."
+        "student → student: on the data set's own 26 images alone, since no index of the distractors was made as its "
+        "database is."
     ) in lines
     assert sum("+ 30" in line for line in lines) == 2
     report = json.loads((runs.parent / "with.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,6 +14,7 @@ import pytest
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import SpaceMismatchError, TeacherIndexError, UsageError
 from aml_edge.index import TeacherIndex
+from aml_edge.index.images import IMAGES_FILE, encode_image_hashes
 from aml_edge.index.joined import join_fitting, join_indexes
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.ranking import QueryGroundTruth, evaluate_index, evaluate_revisited
@@ -85,6 +87,24 @@ def test_an_image_that_is_there_twice_is_named() -> None:
     )
     with pytest.raises(TeacherIndexError, match=r"the index c holds 1 images that an index before it holds too \(z\)"):
         join_indexes(first, index_of("b", HALVES[:1], ["z"]), third)
+
+
+def test_two_images_of_one_name_are_two_where_their_bytes_are_known_to_differ(tmp_path: Path) -> None:
+    """Two folders may each have a file of the same name; the digits stand for SHA-256s."""
+
+    def hashed(folder: str, **digits: str) -> TeacherIndex:
+        content = encode_image_hashes(list(digits), [64 * digit for digit in digits.values()])
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / IMAGES_FILE).write_bytes(content)
+        index = index_of(folder, HALVES[: len(digits)], list(digits))
+        return replace(index, path=tmp_path / folder, images_sha256=hashlib.sha256(content).hexdigest())
+
+    first, other, same = hashed("a", x="1", y="2"), hashed("b", x="3", z="4"), hashed("c", w="5", y="2")
+    assert join_indexes(first, other).ids == ("x", "y", "x", "z")
+    with pytest.raises(TeacherIndexError, match=r"c holds 1 images that an index before it holds too \(y\)"):
+        join_indexes(first, other, same)
+    with pytest.raises(TeacherIndexError, match=r"holds 1 images that an index before it holds too \(x\)"):
+        join_indexes(first, replace(other, images_sha256=None))
 
 
 def test_distractors_follow_the_indexes_that_were_made_as_they_were() -> None:
