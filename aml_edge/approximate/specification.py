@@ -17,8 +17,8 @@ LARGEST_PARAMETER = 1e9
 """FAISS puts larger values into integers that do not hold them."""
 _FACTORY = re.compile(r"[A-Za-z][A-Za-z0-9_,()+-]{0,127}")
 _PARAMETER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)=([0-9]+(?:\.[0-9]+)?)")
-_SILENT = {"verbose"}
-"""Parameters that let FAISS print."""
+_REFUSED = {"verbose": "lets FAISS print", "ht": "compares codes by bits that are in no order here"}
+"""Parameters that are FAISS's and not taken."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class ApproximateSpec:
             )
         for part in self.parameters.split(",") if self.parameters else ():
             found = _PARAMETER.fullmatch(part)
-            if found is None or found[1] in _SILENT or not 0 < float(found[2]) <= LARGEST_PARAMETER:
+            if found is not None and found[1] in _REFUSED:
+                raise UsageError(f"`ann` has the parameter {part!r}, which {_REFUSED[found[1]]}; leave it out.")
+            if found is None or not 0 < float(found[2]) <= LARGEST_PARAMETER:
                 raise UsageError(
                     f"`ann` has the parameter {part!r}; it must be NAME=NUMBER, with a number above 0 and at most "
                     f"{LARGEST_PARAMETER:g}, e.g. nprobe=16."

@@ -187,3 +187,25 @@ def test_every_cut_of_a_file_is_refused(rows: Rows, tmp_path: Path) -> None:
         file.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             read_structure(file)
+
+
+@pytest.mark.parametrize("factory", ["PQ1", "OPQ1_4,IVF4,PQ1,RFlat"])
+def test_codes_are_not_put_in_order_which_changes_no_result(factory: str) -> None:
+    rows = np.random.default_rng(5).standard_normal((600, 8)).astype(np.float32)
+    ordered = faiss_module().index_factory(8, factory, faiss_module().METRIC_INNER_PRODUCT)
+    ours = empty_structure(ApproximateSpec(factory), 8, len(rows))
+    assert parts_that_order_codes(ordered) > parts_that_order_codes(ours) == 0
+    for structure in (ordered, ours):
+        structure.train(rows)
+        structure.add(rows)
+    (theirs, their_rows), (values, found) = ordered.search(rows[:20], 5), ours.search(rows[:20], 5)
+    assert (values.tolist(), found.tolist()) == (theirs.tolist(), their_rows.tolist())
+
+
+def parts_that_order_codes(structure: Any) -> int:
+    """A structure itself, and what it wraps."""
+    structure = faiss_module().downcast_index(structure)
+    inner = [getattr(structure, name, None) for name in ("base_index", "index", "quantizer")]
+    return int(getattr(structure, "do_polysemous_training", False)) + sum(
+        parts_that_order_codes(part) for part in inner if part is not None
+    )
