@@ -2,11 +2,12 @@
 
 Where the addresses and sizes come from:
 - Oxford, Paris, R1M, SfM-120k: `download.py` of github.com/filipradenovic/revisitop and cnnimageretrieval-pytorch, and
-  the pages of the two image sets. R1M's size is what glue-factory's README says that it takes.
+  the pages of the two image sets. R1M's size is an estimate that somebody gives in an issue on GitHub, not its makers.
 - INSTRE: the addresses are those in the README of github.com/aosokin/os2d. They are ftp, which is not fetched here.
 - Google Landmarks v2: github.com/cvdfoundation/google-landmark, which gives sizes and an MD5 file for each archive.
 - Stanford Online Products: size and SHA-256 are those that TensorFlow Datasets recorded.
-- CUB-200-2011: CaltechDATA, record 65de6-vp158, which gives size and MD5.
+- CUB-200-2011: record 65de6-vp158 of CaltechDATA, whose page was not seen; size and MD5 are those that other projects'
+  code has for the file.
 
 Not verified here: no machine that this was written on could reach any of these hosts, so whether the files are still
 there, and whether sizes and hashes hold, is known only once somebody has downloaded them.
@@ -172,8 +173,7 @@ _ALL = (
             ),
             PublishedFile("revisitop1m.txt", f"{_R1M}/revisitop1m.txt"),
         ),
-        "No licence is stated; the photographs were chosen from YFCC100M, each under a Creative Commons licence of its "
-        "own.",
+        "No licence of the photographs is known here.",
         "http://cmp.felk.cvut.cz/revisitop/",
     ),
     PublishedDataset(
@@ -261,6 +261,12 @@ def published(name: str) -> PublishedDataset:
     """Returns a data set by its name; raises `UsageError` that names the nearest one where there is none."""
     if name in PUBLISHED:
         return PUBLISHED[name]
-    nearest = difflib.get_close_matches(name.lower(), PUBLISHED, n=1)
-    meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    known = {**{one: one for one in PUBLISHED}, **{_called(one): one.name for one in PUBLISHED.values()}}
+    nearest = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f"; did you mean {known[nearest[0]]!r}?" if nearest else ""
     raise UsageError(f"`name` is {name!r}; published data sets are: {', '.join(PUBLISHED)}{meant}")
+
+
+def _called(dataset: PublishedDataset) -> str:
+    """Returns what people call a data set: the beginning of its title."""
+    return dataset.title.partition(":")[0].lower()
