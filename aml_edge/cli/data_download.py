@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aml_edge.cli.console import ConsoleProgress, JsonOption, at_least_wide, console_for, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.errors import UsageError
 
@@ -145,27 +145,24 @@ def _plan(dataset: PublishedDataset, out: Path) -> DownloadPlan:
 
 def _print_list(datasets: Mapping[str, PublishedDataset], console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("name", "size", "files", "what it is"):
-        table.add_column(column, justify="right" if column in ("size", "files") else "left", no_wrap=True)
+    for column in ("name", "size", "files"):
+        table.add_column(column, justify="left" if column == "name" else "right", no_wrap=True)
+    table.add_column("what it is", overflow="fold")
     for name, dataset in datasets.items():
-        table.add_row(name, _about(dataset.size_bytes, dataset.unsized), str(len(dataset.files)), dataset.title)
-    with at_least_wide(console, 170):
-        console.print(table, soft_wrap=True)
+        size = f"{'more than' if dataset.unsized else 'about'} {_in_units(dataset.size_bytes)}"
+        table.add_row(name, size, str(len(dataset.files)), dataset.title)
+    console.print(table)
 
 
 def _print_plan(dataset: PublishedDataset, plan: DownloadPlan, console: Console) -> None:
     console.print(f"[bold]{escape(plan.name)}[/]  {escape(plan.title)}", soft_wrap=True)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("file", "size", "hash", "address"):
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=True)
     for files in _runs(dataset.files):
         first, last, several = files[0], files[-1], len(files) > 1
         names = f"{first.name} … {last.name} ({len(files)} files)" if several else first.name
-        hashed = "published" if first.has_hash else "none: recorded"
-        address = first.url if first.is_fetched else f"{first.url} (by hand)"
-        table.add_row(escape(names), f"{_size(first.size_bytes)}{' each' if several else ''}", hashed, escape(address))
-    with at_least_wide(console, 200):
-        console.print(table, soft_wrap=True)
+        size = f"{_size(first.size_bytes)}{' each' if several else ''}"
+        hashed = "hash published" if first.has_hash else "hash recorded on first use"
+        console.print(f"{escape(names)}: {size}, {hashed}", soft_wrap=True)
+        console.print(f"  {escape(first.url)}{'' if first.is_fetched else ' (by hand)'}", soft_wrap=True)
     console.print(f"in all: {_about(plan.size_bytes, plan.unsized)}; {_in_units(plan.free_bytes)} free", soft_wrap=True)
     console.print(f"terms: {escape(plan.terms)} See {escape(plan.page)}", soft_wrap=True)
 
@@ -191,12 +188,13 @@ def _print_report(report: FetchReport, console: Console) -> None:
 
 
 def _size(size_bytes: int | None) -> str:
-    return "not known" if size_bytes is None else f"about {_in_units(size_bytes)}"
+    return "of unknown size" if size_bytes is None else f"about {_in_units(size_bytes)}"
 
 
 def _in_units(size_bytes: int) -> str:
-    unit, name = (1e9, "GB") if size_bytes >= 1e9 else (1e6, "MB")
-    return f"{size_bytes / unit:.1f} {name}"
+    from aml_edge.downloading.http_transfer import in_units
+
+    return in_units(size_bytes)
 
 
 def _about(size_bytes: int, unsized: int) -> str:

@@ -18,7 +18,7 @@ from aml_edge.datasets.fetch_places import FetchPlaces, merge
 from aml_edge.datasets.fetched_files import FetchOptions, unpack_file
 from aml_edge.datasets.published import PublishedDataset, PublishedFile
 from aml_edge.datasets.reading_check import ReadableDataset, require_readable
-from aml_edge.downloading.http_transfer import megabytes
+from aml_edge.downloading.http_transfer import in_units
 from aml_edge.downloading.records import DownloadRecord
 from aml_edge.errors import DatasetError, DownloadError, UnsafePickleError, UsageError
 from aml_edge.file_lock import locked
@@ -100,6 +100,8 @@ def require_obtainable(dataset: PublishedDataset, options: FetchOptions) -> None
                 "and pass --from with their folder."
             )
         return
+    if not options.by_hand.is_dir():
+        raise UsageError(f"`from` is {options.by_hand}, which is no folder; name the one that the files lie in.")
     missing = [file for file in dataset.files if not (options.by_hand / file.name).is_file()]
     if missing:
         raise UsageError(
@@ -113,7 +115,7 @@ def require_room(dataset: PublishedDataset, out: Path, options: FetchOptions) ->
     needed, free = _room_needed(dataset, FetchPlaces(out, dataset.name), options), free_bytes(out)
     if needed > free:
         raise DownloadError(
-            f"{dataset.name} needs about {megabytes(needed)}, but {out} has {megabytes(free)} free; free some space, "
+            f"{dataset.name} needs about {in_units(needed)}, but {out} has {in_units(free)} free; free some space, "
             "or name a folder on another disk: --out."
         )
 

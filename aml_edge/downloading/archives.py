@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from aml_edge.downloading.archive_members import BrokenArchiveError, Content, Member, MemberRefusedError
-from aml_edge.downloading.http_transfer import megabytes
+from aml_edge.downloading.http_transfer import in_units
 from aml_edge.downloading.member_writing import MemberWriter, require_room
 from aml_edge.downloading.placement import Placement
 from aml_edge.downloading.tar_reading import BLOCK_BYTES, is_tar, tar_members
@@ -117,7 +117,7 @@ class _Watched:
         block = self._stream.read(size)
         self._left -= len(block)
         if self._left < 0:
-            raise BrokenArchiveError(f"unpacks to more than {megabytes(self._most_bytes)}")
+            raise BrokenArchiveError(f"unpacks to more than {in_units(self._most_bytes)}")
         done = self._file.tell() // 1000
         self._task.advance(done - self._said)
         self._said = done
@@ -151,7 +151,7 @@ def _least_bytes(archive: Path, most_bytes: int) -> int:
         return archive.stat().st_size
     unpacked = zip_bytes(archive)
     if unpacked > most_bytes:
-        raise BrokenArchiveError(f"unpacks to more than {megabytes(most_bytes)}")
+        raise BrokenArchiveError(f"unpacks to more than {in_units(most_bytes)}")
     return unpacked
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml_edge.downloading.http_opening import AbsentError, BrokenConnectionError
-from aml_edge.downloading.http_transfer import Transfer, TransferLimits, megabytes, transfer
+from aml_edge.downloading.http_transfer import Transfer, TransferLimits, in_units, transfer
 from aml_edge.downloading.partial_files import forget_part, part_bytes, part_of
 from aml_edge.downloading.published_hashes import HashDifference, difference
 from aml_edge.downloading.records import DownloadRecord, read_record, record_of, record_path, write_record
@@ -170,7 +170,7 @@ def _fetch(url: str, path: Path, remote: RemoteFile, patience: Patience, progres
             failures = 1 if there >= most + _WORTH_BYTES else failures + 1
             most = max(most, there)
             if failures >= patience.attempts:
-                kept = f"{megabytes(there)} are kept and gone on with" if there else "nothing is kept"
+                kept = f"{in_units(there)} are kept and gone on with" if there else "nothing is kept"
                 raise DownloadError(
                     f"{url} could not be fetched in {failures} attempts, the last one: {problem}; {kept}: run the same "
                     f"command again, or fetch the file by hand and put it at {path}."

@@ -81,8 +81,8 @@ def _received(
     _require_room(url, part, start, size, limits.most_bytes)
     if start == 0:
         begin_part(part, PartState(url, response.headers["ETag"], response.headers["Last-Modified"], size))
-    length = "length unknown" if size is None else megabytes(size)
-    progress.say(f"from {url}: {f'{megabytes(start)} are here, of ' if start else ''}{length}")
+    length = "length unknown" if size is None else in_units(size)
+    progress.say(f"from {url}: {f'{in_units(start)} are here, of ' if start else ''}{length}")
     done = _append(response, part, start, limits, progress)
     if size is not None and done < size:
         raise BrokenConnectionError(f"the connection ended after {done} of {size} bytes")
@@ -106,8 +106,8 @@ def _require_room(url: str, part: Path, start: int, size: int | None, most_bytes
     free = shutil.disk_usage(part.parent).free
     if size - start > free:
         raise DownloadError(
-            f"{url} is {megabytes(size)}, of which {megabytes(size - start)} are missing, but {part.parent} has "
-            f"{megabytes(free)} free; free some space, or choose a folder on another disk."
+            f"{url} is {in_units(size)}, of which {in_units(size - start)} are missing, but {part.parent} has "
+            f"{in_units(free)} free; free some space, or choose a folder on another disk."
         )
 
 
@@ -150,11 +150,12 @@ def _require_length(url: str, part: Path, size: int, most_bytes: int) -> None:
     if size > most_bytes:
         forget_part(part)
         raise DownloadError(
-            f"{url} gives {megabytes(size)} or more, but the file is expected to have {megabytes(most_bytes)} at most; "
+            f"{url} gives {in_units(size)} or more, but the file is expected to have {in_units(most_bytes)} at most; "
             "see what is at that address."
         )
 
 
-def megabytes(size: int) -> str:
-    """Returns a size for people, in units of 10⁶ bytes."""
-    return f"{size / 1e6:.1f} MB"
+def in_units(size_bytes: int) -> str:
+    """Returns a size for people: 10⁹ bytes are a GB, 10⁶ a MB."""
+    unit, name = (1e9, "GB") if size_bytes >= 1e9 else (1e6, "MB")
+    return f"{size_bytes / unit:.1f} {name}"

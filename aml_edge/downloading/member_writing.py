@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from aml_edge.downloading.archive_members import BrokenArchiveError, Member, MemberRefusedError, safe_parts
-from aml_edge.downloading.http_transfer import megabytes
+from aml_edge.downloading.http_transfer import in_units
 from aml_edge.downloading.placement import Placement
 
 _COPY_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class MemberWriter:
             self.left_out += 1
             return
         if self.size_bytes + member.size_bytes > self._most_bytes:
-            raise BrokenArchiveError(f"unpacks to more than {megabytes(self._most_bytes)}")
+            raise BrokenArchiveError(f"unpacks to more than {in_units(self._most_bytes)}")
         require_room(member.size_bytes, self._root)
         if place in self._written:
             self._require_same(member, place)
@@ -81,6 +81,6 @@ def require_room(size_bytes: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
         raise BrokenArchiveError(
-            f"needs {megabytes(size_bytes)} or more, but {folder.parent} has {megabytes(free)} free; free some space, "
+            f"needs {in_units(size_bytes)} or more, but {folder.parent} has {in_units(free)} free; free some space, "
             "or choose a folder on another disk."
         )

@@ -448,6 +448,11 @@ def test_what_is_not_on_the_web_must_be_fetched_by_hand(tmp_path: Path) -> None:
     assert str(refusal.value).endswith("gnd_instre.mat) by hand and pass --from with their folder.")
 
 
+def test_a_folder_of_files_fetched_by_hand_must_be_there(oxford: Site, tmp_path: Path) -> None:
+    said = oxford.refusal(UsageError, by_hand=tmp_path / "no")
+    assert said == f"`from` is {tmp_path / 'no'}, which is no folder; name the one that the files lie in."
+
+
 def test_a_hash_of_no_file_is_refused(oxford: Site) -> None:
     said = oxford.refusal(UsageError, sha256={"x.tgz": "0" * 64})
     assert said == "`sha256` is of 'x.tgz', which is no file of roxford5k; name one that --dry-run lists."
@@ -510,6 +515,23 @@ def test_names_are_those_of_the_catalogue_and_the_nearest_one_is_named() -> None
         "`name` is 'roxford'; published data sets are: roxford5k, rparis6k, r1m, sfm120k, instre, gldv2-clean-train, "
         "gldv2-retrieval, sop, cub200; did you mean 'roxford5k'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ("ROxford5k", "roxford5k"),
+        ("retrieval-SfM-120k", "sfm120k"),
+        ("Google Landmarks v2", "gldv2-clean-train"),
+        ("Stanford Online Products", "sop"),
+        ("CUB-200", "cub200"),
+        ("INSTRE", "instre"),
+    ],
+)
+def test_what_people_call_a_data_set_leads_to_its_name(called: str, name: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        published(called)
+    assert str(refusal.value).endswith(f"; did you mean '{name}'?")
 
 
 def test_the_catalogue_is_sound() -> None:

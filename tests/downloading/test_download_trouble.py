@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aml_edge.downloading.downloads import OFFLINE_VARIABLE, Patience
+from aml_edge.downloading.http_transfer import in_units
 
 IMPATIENT = Patience(attempts=2, timeout_s=0.2, back_off_s=0.0)
 
@@ -145,3 +146,8 @@ def test_other_addresses_than_of_the_web_are_refused(case: Any, url: str) -> Non
     assert case.refusal(urls=(url,)) == (
         f"`url` is {url!r}; only http:// and https:// are fetched: give such an address."
     )
+
+
+@pytest.mark.parametrize(("size_bytes", "said"), [(0, "0.0 MB"), (999_000_000, "999.0 MB"), (10**9, "1.0 GB")])
+def test_sizes_are_said_in_units_that_people_read(size_bytes: int, said: str) -> None:
+    assert in_units(size_bytes) == said
