@@ -32,16 +32,23 @@ def read_ids(path: Path) -> GivenIds:
 
     Raises:
         UsageError: there is no such file, or it is no list of ids.
-        TeacherIndexError: an id is empty, cannot be a line, or comes twice.
+        TeacherIndexError: an id cannot be a line, or comes twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
         read = json.loads(text) if path.suffix == JSON_SUFFIX else _lines(text)
     except (OSError, ValueError, RecursionError) as problem:
-        raise UsageError(f"`ids` is '{path}', which cannot be read: {problem}; give a file of one id a line.") from None
+        raise UsageError(
+            f"`ids` is '{path}', which cannot be read: {problem}; give a file of one id a line, in UTF-8."
+        ) from None
     names = list(read.values()) if isinstance(read, dict) else read
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise UsageError(f"`ids` is '{path}', which holds something else than texts; give a list of ids, or an object.")
+    if not names:
+        raise UsageError(f"`ids` is '{path}', which names no image; give one id a line.")
+    if "" in names:
+        place = f"line {names.index('') + 1}" if path.suffix != JSON_SUFFIX else f"entry {names.index('') + 1}"
+        raise UsageError(f"`ids` is '{path}', whose {place} is empty; give every row its id.")
     encode_ids(names)
     return GivenIds(path, read if isinstance(read, dict) else tuple(names))
 
@@ -55,9 +62,11 @@ def require_ids(source: SourceDescription, given: GivenIds | None) -> None:
             raise UsageError(f"{source.name} does not say which vector is which image's; {ways}{other}.")
         return
     if isinstance(given.names, tuple) and len(given.names) != source.count:
+        transposed = len(given.names) == source.dimension
+        step = "it holds one vector a column: save its transpose" if transposed else "give one id a vector"
         raise UsageError(
             f"`ids` is '{given.path}', which names {len(given.names)} images, but {source.name} holds {source.count} "
-            "vectors; give one id a vector."
+            f"vectors; {step}."
         )
     if not isinstance(given.names, tuple) and not source.has_ids:
         raise UsageError(
@@ -110,8 +119,9 @@ class IdAssignment:
         for one in block.ids or ():
             number = int(one) if one.removeprefix("-").isdecimal() else None
             if number is None or (self._last_number is not None and number <= self._last_number):
+                which = "no numbers" if number is None else "not in ascending order"
                 raise ForeignIndexError(
-                    f"{self._source.name} has ids of its own that are not in ascending order ({one!r}), so a list does "
-                    f"not say which is whose; make {path} a JSON object of each of them and its image's id."
+                    f"{self._source.name} has ids of its own that are {which} ({one!r}), so a list does not say which "
+                    f"is whose; leave {path} out, or make it a JSON object of each of them and its image's id."
                 )
             self._last_number = number

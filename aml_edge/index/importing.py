@@ -132,10 +132,11 @@ class _CheckedRows:
                 f"({listed(self._broken)}); no image has such an embedding: leave them out, and their ids."
             )
         if self._other_length:
+            kept = "FAISS kept only approximations of them: import what was added to it, or " * described.approximate
             raise ForeignIndexError(
                 f"{len(self._other_length)} of {described.count} vectors of {described.name} are not of unit length "
-                f"({listed(self._other_length)}); pass --normalise to have them scaled, which changes what an inner "
-                "product ranks and nothing that a cosine does."
+                f"({listed(self._other_length)}); {kept}pass --normalise to have them scaled, which changes what an "
+                "inner product ranks and nothing that a cosine does."
             )
 
     def _as_stored(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

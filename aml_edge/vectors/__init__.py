@@ -38,7 +38,9 @@ class SourceKind:
 
 _OF_QDRANT = ("collection", "vector_name", "id_field")
 SOURCES: dict[str, SourceKind] = {
-    "qdrant-server": SourceKind("the URL of a Qdrant server", is_qdrant_server, QdrantServer, _OF_QDRANT),
+    "qdrant-server": SourceKind(
+        "the URL of a Qdrant server (http://HOST:PORT)", is_qdrant_server, QdrantServer, _OF_QDRANT
+    ),
     "npy": SourceKind("a NumPy array (.npy)", is_npy, NpyVectors),
     "npz": SourceKind("a NumPy archive (.npz)", is_npz, NpzVectors, ("key", "ids_key")),
     "parquet": SourceKind("a Parquet file or a folder of them", is_parquet, ParquetVectors, ("column", "id_column")),

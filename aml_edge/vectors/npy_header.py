@@ -44,6 +44,15 @@ class NpyHeader:
         return len(self.shape) == 2 and min(self.shape) > 0 and self.dtype.name in VECTOR_DTYPES
 
     @property
+    def remedy(self) -> str:
+        """What to do where these are no vectors."""
+        if 0 in self.shape:
+            return "there is none in it"
+        if len(self.shape) == 2 and self.dtype.kind in "iub":
+            return "save them as they were before they became whole numbers"
+        return "save that one with numpy.save"
+
+    @property
     def vector_dtype(self) -> VectorDtype:
         """The name of the dtype, where these are vectors."""
         (name,) = (one for one in VECTOR_DTYPES if one == self.dtype.name)

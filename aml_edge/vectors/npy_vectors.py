@@ -37,7 +37,7 @@ class NpyVectors:
         if not header.describes_vectors:
             raise ForeignIndexError(
                 f"{path} holds {header.describe()}; vectors are an array of (N, D) float16, float32 or float64: "
-                "save that one with numpy.save."
+                f"{header.remedy}."
             )
         if size != start + header.size_bytes:
             raise ForeignIndexError(

@@ -26,7 +26,7 @@ def open_vectors(location: str, options: SourceOptions | None = None) -> VectorS
     kind = next((kind for kind in SOURCES.values() if kind.recognises(location)), None)
     if kind is None:
         kinds = ", ".join(kind.name for kind in SOURCES.values())
-        there = "is none of them" if Path(location).exists() else "is not there"
+        there = "holds none that are known here" if Path(location).exists() else "is not there"
         message = f"`source` is '{location}', which {there}; vectors are read from: {kinds}."
         raise unusable_path(Path(location), message, ForeignIndexError)
     strange = [name for name, value in asdict(options).items() if value is not None and name not in kind.options]

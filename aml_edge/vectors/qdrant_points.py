@@ -123,7 +123,12 @@ def _id_of(point: QdrantPoint, vectors: QdrantVectors) -> str:
     if vectors.id_field is not None:
         found = point.payload.get(vectors.id_field) if isinstance(point.payload, Mapping) else None
     if not isinstance(found, str | int) or isinstance(found, bool):
-        raise _without(point, vectors, f"no text or whole number in the field '{vectors.id_field}' of its payload")
+        held = ", ".join(sorted(map(str, point.payload))) if isinstance(point.payload, Mapping) else ""
+        raise _without(
+            point,
+            vectors,
+            f"no text or whole number in the field '{vectors.id_field}' of its payload{f' ({held})' if held else ''}",
+        )
     return str(found)
 
 

@@ -56,11 +56,26 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | Non
     assert str(refusal.value).startswith(f"`ids` is '{tmp_path / name}', {said}")
 
 
-@pytest.mark.parametrize(("content", "said"), [("a\nb\na\n", "'a' comes twice"), ("a\n\nb\n", "''"), ("", "no images")])
-def test_ids_must_be_fit_for_an_index(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "ids.txt").write_text(content)
-    with pytest.raises(TeacherIndexError, match=said):
+def test_an_id_comes_once(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("a\nb\na\n")
+    with pytest.raises(TeacherIndexError, match="'a' comes twice"):
         read_ids(tmp_path / "ids.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("ids.txt", "", "which names no image; give one id a line."),
+        ("ids.json", "[]", "which names no image; give one id a line."),
+        ("ids.txt", "a\n\nb\n", "whose line 2 is empty; give every row its id."),
+        ("ids.json", '["a", "b", ""]', "whose entry 3 is empty; give every row its id."),
+    ],
+)
+def test_every_row_has_an_id(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError) as refusal:
+        read_ids(tmp_path / name)
+    assert str(refusal.value) == f"`ids` is '{tmp_path / name}', {said}"
 
 
 def test_two_of_the_source_s_ids_cannot_be_one_image(tmp_path: Path) -> None:
@@ -84,8 +99,13 @@ def test_it_must_be_known_which_row_is_whose() -> None:
         ),
         (
             SOURCE,
+            GivenIds(Path("ids.txt"), ("a", "b", "c", "d")),
+            "`ids` is 'ids.txt', which names 4 images, but team.faiss holds 3 vectors; give one id a vector.",
+        ),
+        (
+            SOURCE,
             GivenIds(Path("ids.txt"), ("a", "b")),
-            "`ids` is 'ids.txt', which names 2 images, but team.faiss holds 3 vectors; give one id a vector.",
+            "names 2 images, but team.faiss holds 3 vectors; it holds one vector a column: save its transpose.",
         ),
         (
             SOURCE,
@@ -128,10 +148,17 @@ def test_a_list_beside_own_ids_needs_ascending_numbers() -> None:
     assignment = IdAssignment(NUMBERED, LIST)
     assert assignment.assign(block("-5", "30")) == ("a", "b")
     assert assignment.assign(block("31")) == ("c",)
-    for blocks in ((block("1", "1"),), (block("5"), block("4")), (block("x"),), (block("1.5"),)):
+    for blocks, which in (
+        ((block("1", "1"),), "not in ascending order ('1')"),
+        ((block("5"), block("4")), "not in ascending order ('4')"),
+        ((block("x"),), "no numbers ('x')"),
+        ((block("1.5"),), "no numbers ('1.5')"),
+    ):
         assignment = IdAssignment(NUMBERED, LIST)
         with pytest.raises(ForeignIndexError) as refusal:
             for one in blocks:
                 assignment.assign(one)
-        assert "team.faiss has ids of its own that are not in ascending order (" in str(refusal.value)
-        assert str(refusal.value).endswith("make ids.txt a JSON object of each of them and its image's id.")
+        assert str(refusal.value) == (
+            f"team.faiss has ids of its own that are {which}, so a list does not say which is whose; leave ids.txt "
+            "out, or make it a JSON object of each of them and its image's id."
+        )

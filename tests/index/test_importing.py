@@ -121,6 +121,17 @@ def test_rows_of_another_length_are_counted_and_named(
     )
 
 
+def test_rows_that_are_approximations_are_said_to_be(
+    array_source: Any, tmp_path: Path, toy_rows: npt.NDArray[np.float32]
+) -> None:
+    source = array_source(toy_rows * np.float32(1.01))
+    source.description = replace(source.description, approximate=True)
+    assert refused(tmp_path, ForeignIndexError, source, ImportOptions(given())).endswith(
+        ", …); FAISS kept only approximations of them: import what was added to it, or pass --normalise to have them "
+        "scaled, which changes what an inner product ranks and nothing that a cosine does."
+    )
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_rows_that_no_image_has_are_counted_and_named(

@@ -86,8 +86,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "two arrays": (twice, "has 352 bytes, which (3, 4) float32 does not have"),
     "one row": (saved(np.zeros(4, np.float32)), "holds (4,) float32; vectors are an array of (N, D) float16, float32"),
     "three axes": (saved(np.zeros((2, 3, 4), np.float32)), "holds (2, 3, 4) float32; vectors are"),
-    "no row": (saved(np.zeros((0, 4), np.float32)), "holds (0, 4) float32; vectors are"),
-    "whole numbers": (saved(np.zeros((2, 3), np.int8)), "holds (2, 3) int8; vectors are"),
+    "no row": (saved(np.zeros((0, 4), np.float32)), "float16, float32 or float64: there is none in it."),
+    "whole numbers": (
+        saved(np.zeros((2, 3), np.int8)),
+        "holds (2, 3) int8; vectors are an array of (N, D) float16, float32 or float64: save them as they were before "
+        "they became whole numbers.",
+    ),
     "objects": (saved(np.array([[Bomb()]], object)), "holds (1, 1) object; vectors are"),
     "columns with names": (saved(np.zeros((2, 3), [("a", "f4")])), "holds (2, 3) [('a', '<f4')]; vectors are"),
     "nonsense": (header("{[]: 1}"), "cannot be read: "),
@@ -114,7 +118,6 @@ def test_other_files_are_refused_by_name(tmp_path: Path, damage: Callable[[Path]
         opened(path)
     assert str(refusal.value).startswith(f"{path} ")
     assert message in str(refusal.value)
-    assert "numpy.save" in str(refusal.value)
 
 
 def test_a_pickle_is_no_array(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from aml_edge.vectors.opening import open_vectors
 from aml_edge.vectors.source import SourceOptions
 
 KINDS = (
-    "the URL of a Qdrant server, a NumPy array (.npy), a NumPy archive (.npz), a Parquet file or a folder of them, "
-    "a FAISS file, a folder of Qdrant's local mode"
+    "the URL of a Qdrant server (http://HOST:PORT), a NumPy array (.npy), a NumPy archive (.npz), a Parquet file or a "
+    "folder of them, a FAISS file, a folder of Qdrant's local mode"
 )
 
 
@@ -50,8 +50,10 @@ def test_what_is_not_there_or_none_of_them_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.csv").write_text("1,2,3\n")
     with pytest.raises(ForeignIndexError) as strange:
         open_vectors(str(tmp_path / "text.csv"))
-    assert f"'{tmp_path / 'text.csv'}', which is none of them; vectors are read from: {KINDS}." in str(strange.value)
-    with pytest.raises(ForeignIndexError, match="which is none of them"):
+    assert str(strange.value) == (
+        f"`source` is '{tmp_path / 'text.csv'}', which holds none that are known here; vectors are read from: {KINDS}."
+    )
+    with pytest.raises(ForeignIndexError, match="which holds none that are known here"):
         open_vectors(str(tmp_path))
 
 
