@@ -37,19 +37,23 @@ class VectorOptions:
             help="A file of one id a line in row order; or .json: a list, or an object by the source's own ids.",
         ),
     ] = None
-    key: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="The array of vectors of a .npz.")] = None
-    ids_key: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="Its array of ids.")] = None
-    column: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="A Parquet column of lists.")] = None
-    id_column: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="Its column of ids.")] = None
+    key: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="The name of the vectors in a .npz.")] = None
+    ids_key: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="The name of the ids in a .npz.")] = None
+    column: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="The Parquet column of vectors.")] = None
+    id_column: Annotated[str | None, typer.Option(rich_help_panel=_SOURCE, help="The Parquet column of ids.")] = None
     collection: Annotated[
         str | None,
-        typer.Option(rich_help_panel=_SOURCE, help="Of Qdrant; a server's key comes from AML_EDGE_QDRANT_API_KEY."),
+        typer.Option(
+            rich_help_panel=_SOURCE, help="The Qdrant collection; a server's key is read from AML_EDGE_QDRANT_API_KEY."
+        ),
     ] = None
     vector_name: Annotated[
-        str | None, typer.Option(rich_help_panel=_SOURCE, help="Of its vectors, where they are named.")
+        str | None,
+        typer.Option(rich_help_panel=_SOURCE, help="Which vectors of the collection, where they have names."),
     ] = None
     id_field: Annotated[
-        str | None, typer.Option(rich_help_panel=_SOURCE, help="Of a point's payload; the point's own id.")
+        str | None,
+        typer.Option(rich_help_panel=_SOURCE, help="The payload field that is the image's id; else the point's own."),
     ] = None
 
     def source_options(self) -> SourceOptions:
@@ -82,32 +86,42 @@ class SpaceOptions:
         typer.Option(rich_help_panel=_SPACE, help="A teacher's file, gem:NAME, or imagenet:efficientnet_lite2."),
     ] = None
     teacher_name: Annotated[
-        str | None, typer.Option(rich_help_panel=_SPACE, help="Without the teacher at hand: its name, …")
+        str | None, typer.Option(rich_help_panel=_SPACE, help="The teacher's name, where its file is not at hand.")
     ] = None
     weights_sha256: Annotated[
-        str | None, typer.Option(rich_help_panel=_SPACE, help="… and the SHA-256 of its weights.")
+        str | None, typer.Option(rich_help_panel=_SPACE, help="The SHA-256 of its weights, with --teacher-name.")
     ] = None
     dimension: Annotated[
-        int | None, typer.Option(rich_help_panel=_SPACE, help="Of an embedding; refused where it is another.")
+        int | None, typer.Option(rich_help_panel=_SPACE, help="Values of a vector; an import of others is refused.")
     ] = None
     whitening: Annotated[
         str | None,
-        typer.Option(rich_help_panel=_SPACE, help="That they went through: a file, or one that came with the teacher."),
+        typer.Option(rich_help_panel=_SPACE, help="What whitened the vectors: a file, or a name of the teacher's."),
     ] = None
     image_size: Annotated[
-        int | None, typer.Option(rich_help_panel=_SPACE, help="Longest side the teacher saw, px; its own.")
+        int | None,
+        typer.Option(rich_help_panel=_SPACE, help="Longest side of the images it saw, px. Default: the teacher's."),
     ] = None
-    fit: Annotated[Fit | None, typer.Option(rich_help_panel=_SPACE, help="How it met an image; its own.")] = None
+    fit: Annotated[
+        Fit | None, typer.Option(rich_help_panel=_SPACE, help="How images were fitted. Default: the teacher's.")
+    ] = None
     mean: Annotated[
-        str | None, typer.Option(rich_help_panel=_SPACE, help="Of its pixels, R,G,B in [0, 1]; its own, or ImageNet's.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_SPACE, help="Mean of its pixels, R,G,B in [0, 1]. Default: the teacher's, or ImageNet's."
+        ),
     ] = None
-    std: Annotated[str | None, typer.Option(rich_help_panel=_SPACE, help="Their deviation, likewise.")] = None
+    std: Annotated[
+        str | None, typer.Option(rich_help_panel=_SPACE, help="Standard deviation of its pixels, likewise.")
+    ] = None
     scales: Annotated[
-        str, typer.Option(rich_help_panel=_SPACE, help="At which it saw an image; published is 1, 0.7071, 0.5.")
+        str, typer.Option(rich_help_panel=_SPACE, help="Scales of the images it saw; published: 1, 0.7071, 0.5.")
     ] = "1"
     normalise: Annotated[
         bool,
-        typer.Option("--normalise", rich_help_panel=_SPACE, help="Scale them to unit length; else that is required."),
+        typer.Option(
+            "--normalise", rich_help_panel=_SPACE, help="Scale vectors to unit length; without it, others are refused."
+        ),
     ] = False
 
     def resolve_teacher(self, progress: SayingProgress) -> TeacherCheckpoint | None:
@@ -157,10 +171,13 @@ class CheckOptions:
     """A few images that the teacher embeds again."""
 
     images: Annotated[
-        Path | None, typer.Option(rich_help_panel=_CHECK, help="The folder that ids are relative to.")
+        Path | None,
+        typer.Option(rich_help_panel=_CHECK, help="Embed a few again; the folder that ids are relative to."),
     ] = None
     check_images: Annotated[int, typer.Option(rich_help_panel=_CHECK, help="How many to embed again.")] = 16
-    least_cosine: Annotated[float, typer.Option(rich_help_panel=_CHECK, help="Of each of them and its row.")] = 0.99
+    least_cosine: Annotated[
+        float, typer.Option(rich_help_panel=_CHECK, help="Between each of them and its row, at least.")
+    ] = 0.99
     device: Annotated[str, typer.Option(rich_help_panel=_CHECK, help="Where PyTorch runs: cpu, cuda.")] = "cpu"
 
     def find(self, teacher: TeacherCheckpoint | None, declared: DeclaredSpace) -> CheckingImages | None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from aml_edge.cli.index_approximate import print_approximate
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.printable import printable
 from aml_edge.scales import Scales, describe_scales
 from aml_edge.space import EmbeddingSpace
 
@@ -29,6 +30,7 @@ class IndexReport:
         path: its folder.
         space, fingerprint: what its embeddings live in.
         count, dimension, dtype: of the embeddings.
+        first_id, last_id: of the images.
         size_bytes: of all files.
         preprocessing: of the teacher's images.
         scales: at which the teacher saw each of them.
@@ -44,6 +46,8 @@ class IndexReport:
     count: int
     dimension: int
     dtype: str
+    first_id: str
+    last_id: str
     size_bytes: int
     preprocessing: Preprocessing
     scales: Scales
@@ -66,6 +70,8 @@ def report_of(index: TeacherIndex) -> IndexReport:
         count=len(index.ids),
         dimension=index.space.dimension,
         dtype=str(index.embeddings.dtype),
+        first_id=index.ids[0],
+        last_id=index.ids[-1],
         size_bytes=index.size_bytes,
         preprocessing=index.preprocessing,
         scales=index.scales,
@@ -84,6 +90,7 @@ def print_report(report: IndexReport, console: Console) -> None:
         ("space", report.space.describe()),
         ("fingerprint", report.fingerprint),
         ("embeddings", f"{report.count} × {report.dimension} {report.dtype}, {report.size_bytes / 1e6:.1f} MB"),
+        ("ids", printable(f"{report.first_id} … {report.last_id}")),
         ("images", f"{report.preprocessing.image_side_px} px, {report.preprocessing.fit} fit"),
         ("scales", describe_scales(report.scales)),
         ("pair distance", "–" if math.isnan(distance) else f"{distance:.3f} (median of 1 − cosine)"),
@@ -106,7 +113,7 @@ def _print_import(record: ImportRecord, teacher: str, console: Console) -> None:
     if record.approximate:
         console.print("[yellow]its rows are approximations:[/] the source does not keep what was added", soft_wrap=True)
     if record.check is None:
-        said = f"that its rows are embeddings of {teacher} is taken on trust"
+        said = f"that its rows are embeddings of {teacher} is taken on trust; `index import --images` checks it"
         console.print(f"[yellow]not checked:[/] {escape(said)}", soft_wrap=True)
         return
     check = record.check

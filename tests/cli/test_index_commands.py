@@ -124,6 +124,7 @@ def test_info_says_what_is_in_it_at_any_width(
         "space          toy [v2] (aaaaaaaa), 8-D, no whitening",
         f"fingerprint    {space.fingerprint}",
         f"embeddings     3 × 8 float32, {size / 1e6:.1f} MB",
+        f"ids            {index.ids[0]} … {index.ids[-1]}",
         "images         32 px, native fit",
         "scales         1",
         f"pair distance  {statistics.median(distances):.3f} (median of 1 − cosine)",

@@ -217,7 +217,7 @@ def test_rows_that_lose_and_that_were_not_checked_are_said_in_yellow(
     assert ended.out.splitlines()[-3:] == [
         ended.out.splitlines()[-3],
         "its rows are approximations: the source does not keep what was added",
-        "not checked: that its rows are embeddings of tiny is taken on trust",
+        "not checked: that its rows are embeddings of tiny is taken on trust; `index import --images` checks it",
     ]
     assert ended.out.splitlines()[-3].startswith(
         "imported       team.faiss: FAISS IndexScalarQuantizer, inner product, float32, normalised, SHA-256 "
@@ -267,7 +267,7 @@ ONE_TEACHER = (
             (*BY_NAME, "--ids", "no.txt"),
             2,
             "error: `ids` is 'no.txt', which cannot be read: [Errno 2] No such file or directory: 'no.txt'; give a "
-            "file of one id a line.\n",
+            "file of one id a line, in UTF-8.\n",
         ),
         (
             BY_NAME,
