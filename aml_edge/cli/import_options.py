@@ -83,7 +83,7 @@ class SpaceOptions:
 
     teacher: Annotated[
         str | None,
-        typer.Option(rich_help_panel=_SPACE, help="A teacher's file, gem:NAME, or imagenet:efficientnet_lite2."),
+        typer.Option(rich_help_panel=_SPACE, help="A teacher's file, gem:NAME, or imagenet:NAME."),
     ] = None
     teacher_name: Annotated[
         str | None, typer.Option(rich_help_panel=_SPACE, help="The teacher's name, where its file is not at hand.")

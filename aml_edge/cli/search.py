@@ -105,7 +105,8 @@ def search(
         require_page_size(len(items), min(finding.k, len(opened.ids)))
     progress = ConsoleProgress(console, every_task=False)
     asks = open_query_embedder(asking, opened, ConsoleProgress(console))
-    who = asks.who if approximate is None else f"{asks.who}; found by {approximate.description}, approximately"
+    by = "" if approximate is None else f"; found and ranked by {approximate.description}, cosines exact"
+    who = f"{asks.who}{by}"
     with closing(asks.embedder) as embedder:
         answers = find_answers(items, embedder, opened, options, progress=progress)
     _print_answers(answers, who, console)
@@ -193,3 +194,5 @@ def _print_page(report: PageReport, images: Path, console: Console) -> None:
             console.print(f"  {escape(printable(f'{name}: {reason}'))}", soft_wrap=True)
         if count > LISTED:
             console.print(f"  … ({count} in all)")
+        if not report.pictures:
+            console.print("name the folder that the index's ids are relative to: --images")

@@ -96,10 +96,10 @@ class TeacherIndex:
         missing = [one for one in ids if one not in self._rows]
         if missing:
             shown = ", ".join(missing[:_LISTED]) + (", …" if len(missing) > _LISTED else "")
-            raise TeacherIndexError(
-                f"index {self.path} lacks {len(missing)} of {len(ids)} images ({shown}); build it from the folder that "
-                "holds all of them: `aml-edge index build`."
-            )
+            step = "build it from the folder that holds all of them: `aml-edge index build`"
+            if self.imported is not None:
+                step = f"its first id is {self.ids[0]!r}: import it with ids like theirs: `aml-edge index import`"
+            raise TeacherIndexError(f"index {self.path} lacks {len(missing)} of {len(ids)} images ({shown}); {step}.")
         return np.fromiter((self._rows[one] for one in ids), np.intp, len(ids))
 
     def whitening_for(self, space: EmbeddingSpace, *, name: str) -> Whitening | None:

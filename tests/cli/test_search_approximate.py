@@ -45,7 +45,7 @@ def test_finds_what_the_structure_finds_with_the_rows_cosines(
     arguments = ("search", query, "--index", index, "--artifact", artifact.path, "-k", 5, "--json", "report.json")
     ended = command_line(*arguments, "--ann", "SQ4")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[0].endswith("; found by SQ4, approximately")
+    assert ended.out.splitlines()[0].endswith("; found and ranked by SQ4, cosines exact")
     (answer,) = json.loads(Path("report.json").read_text())
     assert [one["rank"] for one in answer["found"]] == [1, 2, 3, 4, 5]
     for one in answer["found"]:
@@ -58,7 +58,7 @@ def test_lists_that_are_short_give_few_answers(
     arguments = ("search", blobs / "jpg", "--index", index, "--artifact", artifact.path, "--json", "report.json")
     ended = command_line(*arguments, "-k", 24, "--ann", "IVF12,Flat")
     assert (ended.code, ended.err) == (0, "")
-    assert "found by IVF12,Flat:nprobe=1, approximately" in ended.out
+    assert "; found and ranked by IVF12,Flat:nprobe=1, cosines exact" in ended.out
     opened, answers = open_index(index), json.loads(Path("report.json").read_text())
     rows = np.array([[exact[one["image"]][name] for name in opened.ids] for one in answers])  # (Q, M) cosines
     assert all(0 < len(one["found"]) < 24 for one in answers)
@@ -86,7 +86,7 @@ def test_a_query_that_finds_nothing_is_said_to(
 @pytest.mark.parametrize(
     ("ann", "said"),
     [
-        ("Flat", "`ann` is 'Flat', which the index ix does not have (it has IVF12,Flat, SQ4); make it: "),
+        ("Flat", "`ann` is 'Flat', which the index ix does not have (it has IVF12,Flat; SQ4); make it: "),
         ("SQ4:nprobe=2", "`ann` is 'SQ4:nprobe=2', whose parameters FAISS does not take: "),
         ("../SQ4", "`ann` is '../SQ4'; it must be a string of FAISS's index factory"),
     ],

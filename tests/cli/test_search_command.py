@@ -434,6 +434,11 @@ def test_a_page_shows_what_was_found(
         "  red.png: there is no such file",
     ]
     written = page.read_text(encoding="utf-8")
+    (images / "rose.png").unlink()
+    ended = command_line(
+        "search", query, "--index", index, "--artifact", toy_file, "-k", 2, "--html", page, "--images", images
+    )
+    assert ended.out.splitlines()[-1] == "name the folder that the index's ids are relative to: --images"
     assert written.count("<img ") == 2
     assert f"file {toy_file}, not run" in written
     assert f"aml-edge {aml_edge.__version__}" in written

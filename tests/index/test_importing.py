@@ -121,6 +121,18 @@ def test_rows_of_another_length_are_counted_and_named(
     )
 
 
+def test_an_import_that_lacks_images_says_how_its_ids_begin(
+    array_source: Any, tmp_path: Path, toy_rows: npt.NDArray[np.float32]
+) -> None:
+    index = import_index(array_source(toy_rows), DECLARED, tmp_path / "ix", ImportOptions(given()))
+    with pytest.raises(TeacherIndexError) as refusal:
+        index.rows_of(["jpg/00.png"])
+    assert str(refusal.value) == (
+        f"index {tmp_path / 'ix'} lacks 1 of 1 images (jpg/00.png); its first id is '00.png': import it with ids like "
+        "theirs: `aml-edge index import`."
+    )
+
+
 def test_rows_that_are_approximations_are_said_to_be(
     array_source: Any, tmp_path: Path, toy_rows: npt.NDArray[np.float32]
 ) -> None:
