@@ -28,8 +28,8 @@ def approximation_line(group: GroupReport, *, brief: bool = False) -> str | None
     costs = [cost for row in group.rows if row.retrieval is not None for cost in row.retrieval.approximation]
     if not costs:
         return None
-    returned = f"{costs[0].depth} of {costs[0].database_images} images returned"
-    return f"approximate − exact mAP, points{'' if brief else ' [95 % over queries]'}, {returned}"
+    wanted = f"asked for {costs[0].depth} of {costs[0].database_images} images"
+    return f"approximate − exact mAP, points{'' if brief else ' [95 % over queries]'}, {wanted}"
 
 
 def search_table(report: BenchmarkReport) -> TextTable | None:

@@ -183,8 +183,8 @@ def _approximation(cost: ApproximationCost, checks: Checks) -> Iterator[Renderab
                 _limit(checks, f"ann_map_loss_points {cost.ann} {one.name}", "", -1),
             )
         yield table
-        returned = f"{cost.depth} of {cost.database_images} images returned"
-        yield Text(f"{returned}; what was not counts as never found; [95 % over queries]", "dim")
+        wanted = f"asked for {cost.depth} of {cost.database_images} images"
+        yield Text(f"{wanted}; what is not returned counts as never found; [95 % over queries]", "dim")
     if not cost.found:
         return
     table = _table("", "smallest", "mean", "limit")

@@ -113,7 +113,7 @@ def open_approximate(index: TeacherIndex, spec: ApproximateSpec) -> ApproximateI
     """
     folder = approximate_path(index.path, spec.factory)
     if not (folder / RECORD_FILE).is_file():
-        present = ", ".join(one.factory for one in read_records(index.path)) or "none"
+        present = "; ".join(one.factory for one in read_records(index.path)) or "none"
         raise UsageError(
             f"`ann` is '{spec.factory}', which the index {index.path} does not have (it has {present}); make it: "
             f'`aml-edge index approximate {index.path} --ann "{spec.factory}"`.'

@@ -89,7 +89,7 @@ class ApproximationCost:
     Args:
         ann: the factory and the parameters of a search.
         database_images: how many rows it has.
-        depth: how many images each search returned for the measures.
+        depth: how many images each search was asked for, for the measures; it may find fewer.
         queries: how many asked.
         measures: empty without ground truth; easy, medium and hard mAP in the revisited protocol.
         found: one for each cut-off below the number of rows; empty where lists were not compared.

@@ -56,7 +56,7 @@ def approximation_table(rows: Sequence[RetrievalRow | MeasuredRow]) -> Table:
         cost = row.approximation
         if cost is None:
             continue
-        table.add_row("\n".join([*row.name.split(", "), f"{cost.depth} of {cost.database_images} returned"]))
+        table.add_row("\n".join([*row.name.split(", "), f"asked for {cost.depth} of {cost.database_images}"]))
         for measure in cost.measures:
             low, high = 100 * measure.interval.low, 100 * measure.interval.high
             table.add_row(

@@ -123,7 +123,7 @@ def test_names_what_there_is_where_something_else_is_asked_for(index: TeacherInd
     assert asked() == f"{said}none); {step}"
     for factory in ("SQ8", "Flat"):
         build_approximate(index, ApproximateSpec(factory))
-    assert asked() == f"{said}Flat, SQ8); {step}"
+    assert asked() == f"{said}Flat; SQ8); {step}"
 
 
 def test_without_faiss_it_says_how_to_get_it(index: TeacherIndex, monkeypatch: pytest.MonkeyPatch) -> None:

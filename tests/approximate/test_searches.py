@@ -163,7 +163,7 @@ def test_a_missing_one_is_said_before_anything_is_embedded(
 ) -> None:
     searches = ApproximateSearches((ApproximateSpec("PQ8"),))
     with pytest.raises(
-        UsageError, match=r"`ann` is 'PQ8', which the index .* does not have \(it has Flat, IVF2,Flat\)"
+        UsageError, match=r"`ann` is 'PQ8', which the index .* does not have \(it has Flat; IVF2,Flat\)"
     ):
         evaluate_contestants(Contestants(student=student), [indexes[0]], dataset, searches=searches, progress=progress)
     assert progress.announced == []

@@ -116,10 +116,10 @@ def test_the_loss_is_a_line_for_each_row_and_index(searched: BenchmarkReport) ->
     assert brief is not None
     assert brief.rows[0][1:] == ("-1.25", "+0.00", "–", "0.912")
     assert search_tables.approximation_line(group, brief=True) == (
-        "approximate − exact mAP, points, 1000 of 5000 images returned"
+        "approximate − exact mAP, points, asked for 1000 of 5000 images"
     )
     assert search_tables.approximation_line(group) == (
-        "approximate − exact mAP, points [95 % over queries], 1000 of 5000 images returned"
+        "approximate − exact mAP, points [95 % over queries], asked for 1000 of 5000 images"
     )
 
 

@@ -43,7 +43,7 @@ def test_says_what_approximation_costs_and_how_long_a_search_takes(
         assert [one["difference"] for one in flat["measures"]] == [0, 0, 0]
         assert flat["measures"][1]["exact"] == row["retrieval"]["medium"]
         assert lists["ann"] == "IVF8,Flat:nprobe=2"
-    assert "approximate − exact mAP, points [95 % over queries], 24 of 24 images returned" in ended.out
+    assert "approximate − exact mAP, points [95 % over queries], asked for 24 of 24 images" in ended.out
     assert "search of the index, 24 × 32, 6 queries by turns, one a call" in ended.out
     assert "recall@10" in Path("report.md").read_text()
 

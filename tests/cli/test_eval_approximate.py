@@ -64,7 +64,7 @@ def test_says_what_approximation_costs(
         assert any(line.startswith(start) for line in lines), start
     below = lines[lines.index("measure N exact approximate difference [95 %]") :]
     head = below.index("IVF8,Flat:nprobe=1")
-    assert (below[head - 1], below[head + 1]) == ("student → teacher", "24 of 24 returned")
+    assert (below[head - 1], below[head + 1]) == ("student → teacher", "asked for 24 of 24")
     cost = lists["approximation"]["measures"][0]
     numbers = [f"{100 * cost[name]:.1f}" for name in ("exact", "approximate")]
     assert below[head + 2].split()[:6] == ["easy", "mAP", "6", *numbers, f"{100 * cost['difference']:+.1f}"]
@@ -84,7 +84,7 @@ def test_a_row_can_be_compared_with_the_exact_one(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--ann", "SQ8"], "`ann` is 'SQ8', which the index {index} does not have (it has Flat, IVF8,Flat); make it: "),
+        (["--ann", "SQ8"], "`ann` is 'SQ8', which the index {index} does not have (it has Flat; IVF8,Flat); make it: "),
         (["--ann", "Flat", "--ann-depth", 0], "`ann_depth` is 0; a search returns at least one image."),
         (["--ann-depth", 5], "`ann_depth` is 5, but nothing is searched approximately; add --ann."),
         (["--ann", "Flat:"], "`ann` is 'Flat:'; parameters follow the colon, e.g. Flat:nprobe=16."),

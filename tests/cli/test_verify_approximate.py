@@ -35,7 +35,7 @@ def test_reports_approximation_beside_the_export(
     titles = (
         "5  Operators",
         "6  Approximate search, Flat, beside exact search by the file",
-        "24 of 24 images returned; what was not counts as never found; [95 % over queries]",
+        "asked for 24 of 24 images; what is not returned counts as never found; [95 % over queries]",
         "share of the first 10 that is found",
         "6  Approximate search, IVF8,Flat:nprobe=1, beside exact search by the file",
         "VERIFIED",
@@ -90,7 +90,7 @@ def test_a_tolerance_judges_it(command_line: Run, artifact: Artifact, index: Pat
             ["--ann", "Flat", "--ann-map-loss-points", 101],
             "`ann_map_loss_points` is 101; a tolerance of this kind lies",
         ),
-        (["--ann", "SQ8"], "`ann` is 'SQ8', which the index ix does not have (it has Flat, IVF8,Flat); make it: "),
+        (["--ann", "SQ8"], "`ann` is 'SQ8', which the index ix does not have (it has Flat; IVF8,Flat); make it: "),
     ],
 )
 def test_wrong_usage(
