@@ -12,7 +12,7 @@ from aml_edge.datasets.description import DatasetDescription
 from aml_edge.datasets.folder import list_images
 from aml_edge.datasets.image_inspection import look_at, problem_with
 from aml_edge.datasets.labelled_images import NamedSplit
-from aml_edge.datasets.layouts import DatasetKind, find_layout
+from aml_edge.datasets.layouts import LAYOUTS, DatasetKind, find_layout
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.datasets.sfm import TRAIN, VALIDATION, read_sfm
 from aml_edge.datasets.side_inspection import (
@@ -66,7 +66,11 @@ def inspect(root: Path, *, decode: bool = False, progress: Progress | None = Non
         return tuple(_described(_read(one), decode=decode, progress=quiet) for one in roots)
     items = [ImageItem(root / name) for name in list_images(root)]
     if not items:
-        raise DatasetError(f"{root} holds no image and no data set; give a folder that does.")
+        known = "; ".join(f"{layout.kind} by {layout.known_by}" for layout in LAYOUTS.values())
+        raise DatasetError(
+            f"{root} holds no image and no data set; give a folder that does. Data sets are known by what they hold: "
+            f"{known}."
+        )
     name = root.resolve().name
     if class_names(root):
         contents = _Contents(root, name, DatasetKind.CLASSES, read_class_folder(root).test_set(name))

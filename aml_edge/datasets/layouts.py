@@ -77,10 +77,12 @@ class Layout:
 
     Args:
         kind: its name.
+        known_by: what a folder must hold to be of it, in words.
         training, testing: its sides, as far as it has them.
     """
 
     kind: DatasetKind
+    known_by: str
     training: TrainingSide | None = None
     testing: TestingSide | None = None
 
@@ -100,13 +102,16 @@ _landmark_lists = {split: partial(landmark_files, split=split) for split in Imag
 
 LAYOUTS: Mapping[DatasetKind, Layout] = {
     DatasetKind.REVISITED: Layout(
-        DatasetKind.REVISITED, testing=TestingSide(ground_truth_files, read_revisited_folder)
+        DatasetKind.REVISITED, "gnd_NAME.pkl", testing=TestingSide(ground_truth_files, read_revisited_folder)
     ),
-    DatasetKind.SFM: Layout(DatasetKind.SFM, TrainingSide(sfm_files, read_sfm_folder)),
-    DatasetKind.DISTRACTORS: Layout(DatasetKind.DISTRACTORS, TrainingSide(distractor_files, read_distractors)),
-    DatasetKind.INSTRE: Layout(DatasetKind.INSTRE, testing=TestingSide(instre_files, read_instre)),
+    DatasetKind.SFM: Layout(DatasetKind.SFM, "NAME.pkl and ims/", TrainingSide(sfm_files, read_sfm_folder)),
+    DatasetKind.DISTRACTORS: Layout(
+        DatasetKind.DISTRACTORS, "revisitop1m.txt", TrainingSide(distractor_files, read_distractors)
+    ),
+    DatasetKind.INSTRE: Layout(DatasetKind.INSTRE, "gnd_instre.mat", testing=TestingSide(instre_files, read_instre)),
     DatasetKind.LANDMARKS: Layout(
         DatasetKind.LANDMARKS,
+        "train_clean.csv and train/, or retrieval_solution_v2.1.csv and test/",
         TrainingSide(_landmark_lists[ImageSplit.TRAIN], read_landmark_training, holds_out=True),
         TestingSide(
             _landmark_lists[ImageSplit.TEST],
@@ -116,11 +121,13 @@ LAYOUTS: Mapping[DatasetKind, Layout] = {
     ),
     DatasetKind.PRODUCTS: Layout(
         DatasetKind.PRODUCTS,
+        "Ebay_train.txt or Ebay_test.txt",
         TrainingSide(_product_lists[ImageSplit.TRAIN], read_product_training, holds_out=True),
         TestingSide(_product_lists[ImageSplit.TEST], read_product_test),
     ),
     DatasetKind.BIRDS: Layout(
         DatasetKind.BIRDS,
+        "images.txt, image_class_labels.txt and images/",
         TrainingSide(bird_files, read_bird_training, holds_out=True),
         TestingSide(bird_files, read_bird_test),
     ),
