@@ -179,7 +179,8 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         f"{tmp_path} holds no image and no data set; give a folder that does. Data sets are known by what they hold: "
         "revisited by gnd_NAME.pkl; SfM by NAME.pkl and ims/; revisitop1m by revisitop1m.txt; INSTRE by "
         "gnd_instre.mat; Google Landmarks v2 by train_clean.csv and train/, or retrieval_solution_v2.1.csv and test/; "
-        "Stanford Online Products by Ebay_train.txt or Ebay_test.txt; CUB-200-2011 by images.txt, image_class_labels.txt and images/."
+        "Stanford Online Products by Ebay_train.txt or Ebay_test.txt; CUB-200-2011 by images.txt, "
+        "image_class_labels.txt and images/."
     )
     with pytest.raises(UsageError, match="is no folder; give the folder that holds the images"):
         inspect(tmp_path / "nowhere")
