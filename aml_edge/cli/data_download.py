@@ -164,7 +164,8 @@ def _print_plan(dataset: PublishedDataset, plan: DownloadPlan, console: Console)
         console.print(f"{escape(names)}: {size}, {hashed}", soft_wrap=True)
         console.print(f"  {escape(first.url)}{'' if first.is_fetched else ' (by hand)'}", soft_wrap=True)
     console.print(f"in all: {_about(plan.size_bytes, plan.unsized)}; {_in_units(plan.free_bytes)} free", soft_wrap=True)
-    console.print(f"terms: {escape(plan.terms)} See {escape(plan.page)}", soft_wrap=True)
+    terms = f"terms: {escape(plan.terms)} See {escape(plan.page)}"
+    console.print(terms, soft_wrap=not console.is_terminal)  # a terminal would break it within a word
 
 
 def _runs(files: Sequence[PublishedFile]) -> list[Sequence[PublishedFile]]:

@@ -67,7 +67,7 @@ def _other_space(index: TeacherIndex, images: CheckingImages, sample: CheckedSam
         cosines=sample.cosines[:TRIED_IMAGES],
     )
     best, difference = float(few.cosines.min()), None
-    with progress.task("trying what else they could be", len(images.others)) as task:
+    with progress.task("trying others", len(images.others)) as task:
         for other in images.others:
             lowest = lowest_cosine_as(other.declared, index, images, few)
             if lowest >= images.least_cosine:
