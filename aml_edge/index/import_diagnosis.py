@@ -77,8 +77,9 @@ def _other_space(index: TeacherIndex, images: CheckingImages, sample: CheckedSam
             task.advance(status=f"{other.difference}: {lowest:.4f}")
     nearest = "" if difference is None else f", the nearest being `{difference}` with {best:.4f}"
     return (
-        f"no other size, fit, scales or whitening of this teacher gives them{nearest}: other weights made them, or "
-        "another preprocessing; name the teacher that did, or lower --least-cosine where you know why."
+        f"no other size, fit, scales or whitening of this teacher gives them{nearest}: other weights made them, "
+        "another preprocessing, or a whitening of your own; name the teacher that did, or the whitening with "
+        "--whitening, or lower --least-cosine where you know why."
     )
 
 

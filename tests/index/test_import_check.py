@@ -143,7 +143,8 @@ def test_what_cannot_be_found_out_is_said(
     message = refused(tmp_path, ForeignIndexError, array_source(strange), ImportOptions(given(), images=plan))
     assert message.endswith(
         "; no other size, fit, scales or whitening of this teacher gives them, the nearest being `--image-size 6` with "
-        f"{nearest:.4f}: other weights made them, or another preprocessing; name the teacher that did, or lower "
+        f"{nearest:.4f}: other weights made them, another preprocessing, or a whitening of your own; name the teacher "
+        "that did, or the whitening with --whitening, or lower "
         "--least-cosine where you know why."
     )
     plan = checking(toy_images, others=[])
