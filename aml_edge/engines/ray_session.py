@@ -105,7 +105,8 @@ def _require_answer(address: str) -> None:
 def _no_cluster(address: str, reason: str) -> EngineError:
     return EngineError(
         f"`address` is {address!r}, where no Ray cluster takes this process ({reason}); start one with `ray start "
-        "--head`, give its address, or leave it out to work on this machine."
+        "--head`, give its address, set RAY_AUTH_MODE=token where it asks for a token, or leave it out to work on this "
+        "machine."
     )
 
 
