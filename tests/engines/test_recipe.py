@@ -62,8 +62,8 @@ def test_an_address_where_nothing_answers_is_refused_at_once() -> None:
             pass
         assert str(refusal.value) == (
             f"`address` is '{address}', where no Ray cluster takes this process ([Errno 111] Connection refused); "
-            "start one with `ray start --head`, give its address, set RAY_AUTH_MODE=token where it asks for a token, or "
-            "leave it out to work on this machine."
+            "start one with `ray start --head`, give its address, set RAY_AUTH_MODE=token where it asks for a token, "
+            "or leave it out to work on this machine."
         )
     with pytest.raises(EngineError, match="`address` is 'nonsense', where no Ray cluster takes this process"):
         with ray_session("nonsense"):
