@@ -18,7 +18,7 @@ from aml_edge.datasets.published import PublishedFile
 from aml_edge.downloading.archives import extract
 from aml_edge.downloading.downloads import PATIENCE, Patience, RemoteFile, download, require_right
 from aml_edge.downloading.records import DownloadRecord, read_record, record_path, write_record
-from aml_edge.errors import DownloadError
+from aml_edge.errors import ArchiveError, DownloadError
 from aml_edge.progress import SayingProgress
 
 _MD5 = re.compile(r"\s*\\?([0-9a-f]{32})\b")
@@ -55,14 +55,20 @@ def unpack_file(
     """
     unpacked, downloaded = places.unpacked(file), places.archive(file)
     if not unpacked.exists():
+        known = read_record(downloaded) is not None
         if options.by_hand is None:
             archive = _downloaded(file, places, options, progress)
         else:
             archive = _by_hand(file, places, options)
-        if file.is_archive:
-            extract(archive, unpacked, file.placement, progress=progress)
-        else:
-            _copy(archive, unpacked, file)
+        try:
+            if file.is_archive:
+                extract(archive, unpacked, file.placement, progress=progress)
+            else:
+                _copy(archive, unpacked, file)
+        except ArchiveError:
+            if options.by_hand is not None and not known:
+                record_path(downloaded).unlink(missing_ok=True)  # one that is cut off is not what later ones must be
+            raise
     record = read_record(downloaded)
     if record is None:
         remove(unpacked)

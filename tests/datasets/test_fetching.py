@@ -359,6 +359,19 @@ def test_another_file_by_hand_than_the_first_time_is_refused(oxford: Site, tmp_p
     assert said.endswith(f"; if that is as it should be, delete {record} and run the same command again.")
 
 
+def test_an_archive_by_hand_that_is_cut_off_may_be_replaced(oxford: Site, tmp_path: Path) -> None:
+    by_hand = tmp_path / "by hand"
+    by_hand.mkdir()
+    for name, content in contents_of("roxford5k").items():
+        (by_hand / name).write_bytes(content)
+    whole = (by_hand / "oxbuild_images-v1.tgz").read_bytes()
+    (by_hand / "oxbuild_images-v1.tgz").write_bytes(whole[:-20])
+    said = oxford.refusal(ArchiveError, by_hand=by_hand)
+    assert said == f"{by_hand / 'oxbuild_images-v1.tgz'} is cut off; nothing of it was kept: get it again."
+    (by_hand / "oxbuild_images-v1.tgz").write_bytes(whole)
+    assert oxford.fetch(by_hand=by_hand).new
+
+
 def test_a_hostile_archive_leaves_nothing(oxford: Site, tmp_path: Path) -> None:
     hostile = packed({"a.jpg": PHOTO, "../../../evil.jpg": b"evil"}, "a.tgz")
     oxford.server.files[oxford.path("oxbuild_images-v1.tgz")] = hostile
