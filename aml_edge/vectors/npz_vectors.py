@@ -121,7 +121,7 @@ class NpzVectors:
         stream: IO[bytes] = opened.enter_context(self._archive.open(key + _SUFFIX))
         header = read_npy_header(stream)
         if header.columns_first and len(header.shape) > 1:
-            raise ValueError(f"'{key}' lies column by column; save numpy.ascontiguousarray of it")
+            raise ValueError(f"'{key}' lies column by column, which numpy.ascontiguousarray changes")
         return stream
 
     @contextmanager

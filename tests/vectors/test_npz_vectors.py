@@ -136,7 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "one row": (part(array(np.zeros(4))), "holds no array of (N, D) numbers (v: (4,) float64)"),
     "columns first": (
         part(array(np.asfortranarray(np.ones((3, 4), np.float32)))),
-        "'v' lies column by column; save numpy.ascontiguousarray of it",
+        "'v' lies column by column, which numpy.ascontiguousarray changes",
     ),
     "bomb": (
         part(array(np.zeros((4000, 1000), np.float32)), compression=zipfile.ZIP_DEFLATED),
