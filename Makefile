@@ -21,8 +21,8 @@ types: $(INSTALLED)
 wheel: $(INSTALLED)  ## builds the wheel and runs its command from a clean environment away from here
 	.ci/check-wheel $(BIN)/python
 
-pytest: $(INSTALLED)
-	$(BIN)/pytest
+pytest: $(INSTALLED)  ## a process a core, each with one thread: operators of several threads wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

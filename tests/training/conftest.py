@@ -116,9 +116,9 @@ def labelled_set(training_set: TrainingSet) -> TrainingSet:
     return TrainingSet(training_set.items, labels, training_set.teacher)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes() -> Processes:
-    """One process, on the CPU."""
+    """One process, on the CPU; for one module, since tests of the command reset Accelerate's state in between."""
     from accelerate import Accelerator
 
     return Processes(Accelerator(cpu=True))
