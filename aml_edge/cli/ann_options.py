@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aml_edge.approximate.searches import ApproximateSearches
     from aml_edge.approximate.specification import ApproximateSpec
 
-ANN_METAVAR = "FACTORY[:PARAMETERS]"
+ANN_METAVAR = "FACTORY"
 BUILT_ANN_HELP = (
     "An approximate index beside the rows: a string of FAISS's index factory, and after a colon how it is searched, "
     "e.g. IVF4096,PQ64:nprobe=16. May be given again."
