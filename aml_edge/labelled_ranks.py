@@ -157,7 +157,7 @@ class _Chunk:
     ) -> Iterator[tuple[int, Embeddings]]:
         """Yields first row and (queries, n) similarities of tiles; one is good until the next is asked for."""
         # The product of a matrix and one vector is another algorithm, whose sums depend on where a row stands.
-        asking = torch.from_numpy(np.repeat(self.queries, 2, axis=0) if len(self.queries) == 1 else self.queries)
+        asking = readable_tensor(np.repeat(self.queries, 2, axis=0) if len(self.queries) == 1 else self.queries)
         tile = torch.empty(len(asking), min(tile_rows, len(self.database)))
         block_rows, rows = self.plan.block_rows, len(self.database)
         wanted = range(0, rows, block_rows) if starts is None else starts

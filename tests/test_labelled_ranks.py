@@ -171,6 +171,13 @@ def test_a_row_beyond_the_database_is_refused() -> None:
     )
 
 
+def test_queries_that_cannot_be_written_to_are_taken_as_they_are() -> None:
+    queries = HALVES[:3].copy()
+    queries.flags.writeable = False  # as rows of an index are; PyTorch would warn
+    truth = [truth_of("e-h" + "-" * 13)] * 3
+    assert as_lists(labelled_ranks(queries, HALVES, truth)) == slow_ranks(HALVES[:3] @ HALVES.T, truth)
+
+
 NOTHING = QueryGroundTruth((), (), ())
 
 
