@@ -130,13 +130,14 @@ class TeacherIndex:
         return {one: row for row, one in enumerate(self.ids)}
 
 
-def open_index(path: Path) -> TeacherIndex:
+def open_index(path: Path | str) -> TeacherIndex:
     """Returns the index in a folder, its embeddings memory-mapped.
 
     Raises:
         TeacherIndexError: it holds none, or its files contradict each other; the message names which and what to do.
         UsageError: there is no such folder.
     """
+    path = Path(path)
     if not (path / RECORD_FILE).is_file():
         message = f"{path} holds no index ({RECORD_FILE} is not there); make one: `aml-edge index build`."
         raise unusable_path(path, message, TeacherIndexError)

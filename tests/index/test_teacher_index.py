@@ -75,6 +75,10 @@ def test_opens_what_the_design_describes(folder: Path) -> None:
     assert index.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
 
 
+def test_a_folder_may_be_named_by_a_string(folder: Path) -> None:
+    assert open_index(str(folder)).path == folder
+
+
 def test_half_precision_stays_half_on_disk_and_is_read_as_float32(tmp_path: Path) -> None:
     index = open_index(write(tmp_path / "half", dtype="float16"))
     assert index.embeddings.dtype == np.float16
