@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -91,8 +92,16 @@ def read_upright_size(path: Path) -> tuple[int, int]:
     return _read(path, path, _upright_size)
 
 
+def require_file(path: Path) -> None:
+    """Raises `ImageError` where opening a path would wait for another process, as a pipe's does."""
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise ImageError(path, "it is a pipe, no file")
+
+
 def _read(path: ImageName, source: Path | bytes, take: Callable[[Image.Image], Taken]) -> Taken:
     try:
+        if isinstance(source, Path):
+            require_file(source)
         if (len(source) if isinstance(source, bytes) else os.stat(source).st_size) == 0:
             raise ImageError(path, "the file is empty")
         file = io.BytesIO(source) if isinstance(source, bytes) else source

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from aml_edge.decoding import require_file
 from aml_edge.embedder import Embedder, Embeddings
 from aml_edge.errors import ImageBatchError, ImageError, ImageName, UsageError
 from aml_edge.pixels import Box, Pixels, decode_pixels, load_pixels
@@ -86,6 +87,7 @@ class ImageItem:
         if self.stored is not None:
             return self.stored.read()
         try:
+            require_file(self.path)
             with self.path.open("rb") as stream:
                 require_image_size(os.fstat(stream.fileno()).st_size, self.path)
                 return stream.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -260,3 +261,11 @@ def test_a_file_that_is_too_large_for_an_image_is_not_read(
 def test_a_folder_is_no_image_file(tmp_path: Path) -> None:
     (result,) = load_each([ImageItem(tmp_path)], NATIVE, workers=1, hashed=True)
     assert result == UnreadableImage(0, tmp_path, "Is a directory")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_pipe_is_no_image_file_and_nobody_waits_for_it(tmp_path: Path, *, hashed: bool) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    (result,) = load_each([ImageItem(tmp_path / "a.jpg")], NATIVE, workers=1, hashed=hashed)
+    assert result == UnreadableImage(0, tmp_path / "a.jpg", "it is a pipe, no file")
