@@ -1,7 +1,8 @@
 """Images of Parquet tables: rows that hold an image file's bytes, or say where it lies.
 
 A column of bytes, or of the structs ``{bytes, path}`` that data set hubs write, holds the files themselves. A column of
-text holds paths, relative to the table's folder, or URLs. Row groups are read whole, a few are kept.
+text holds paths, relative to the table's folder, or URLs. Row groups are read whole, a few are kept. No thread of
+Arrow's reads: one that lets go of a Python file while the process ends aborts it.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class TableImage:
 
         Raises:
             ImageError: there are none.
+            DatasetError: that part of the table is damaged, which says nothing of the image.
             DownloadError: the store that holds the table cannot be reached.
         """
         with _lock:  # else two threads read the same row group
@@ -107,11 +109,10 @@ def table_rows(table: TableFile, columns: TableColumns) -> Iterator[tuple[str, I
     arrow = _pyarrow()
     with _opened(table.address) as stream:
         try:
-            file = arrow.parquet.ParquetFile(stream)
+            file = arrow.parquet.ParquetFile(stream, pre_buffer=False)
             yield from _rows(table, file, _chosen(arrow, file.schema_arrow, table.address, columns))
-        except arrow.ArrowInvalid as problem:
-            reason = " ".join(str(problem).split())
-            raise DatasetError(f"{table.address} cannot be read as a Parquet table: {reason}.") from None
+        except (arrow.ArrowInvalid, OSError) as problem:
+            raise _unreadable(table, problem) from None
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _rows(table: TableFile, file: Any, chosen: _Chosen) -> Iterator[tuple[str, I
     for group in range(file.num_row_groups):
         if not chosen.as_paths:
             _require_small(file.metadata.row_group(group), chosen.image, table.address)
-        read = file.read_row_group(group, columns=list(dict.fromkeys(wanted)))
+        read = file.read_row_group(group, columns=list(dict.fromkeys(wanted)), use_threads=False)
         ids = read.column(chosen.id or chosen.image).to_pylist()
         if chosen.id is None:
             ids = [None if one is None else one["path"] for one in ids]
@@ -151,15 +152,24 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
+def _unreadable(table: TableFile, problem: Exception) -> DatasetError:
+    reason = " ".join(str(problem).split()).rstrip(".")
+    return DatasetError(f"{table.address} cannot be read as a Parquet table: {reason}.")
+
+
 def _opened(address: str) -> Any:
     return open_remote(address) if is_url(address) else open(address, "rb")
 
 
 @functools.lru_cache(maxsize=2)
 def _row_group(table: TableFile, column: str, group: int) -> Any:
-    with _opened(table.address) as stream:
-        read = _pyarrow().parquet.ParquetFile(stream).read_row_group(group, columns=[column])
-    return read.column(column)
+    arrow = _pyarrow()
+    try:
+        with _opened(table.address) as stream:
+            file = arrow.parquet.ParquetFile(stream, pre_buffer=False)
+            return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+    except (arrow.ArrowInvalid, OSError) as problem:
+        raise _unreadable(table, problem) from None
 
 
 def _chosen(arrow: Any, schema: Any, address: str, columns: TableColumns) -> _Chosen:
@@ -211,7 +221,8 @@ def _is_binary(arrow: Any, kind: Any) -> bool:
 
 def _is_struct(arrow: Any, kind: Any) -> bool:
     """Whether a column holds structs with bytes."""
-    return bool(arrow.types.is_struct(kind)) and kind.get_field_index("bytes") >= 0
+    place = kind.get_field_index("bytes") if arrow.types.is_struct(kind) else -1
+    return place >= 0 and _is_binary(arrow, kind.field(place).type)
 
 
 def _is_id(arrow: Any, kind: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,11 @@ def test_an_empty_row_is_an_unreadable_image(tmp_path: Path) -> None:
             "`id_column` is 'key', but {path} has image, id; name one of them.",
         ),
         (
+            {"image": [{"bytes": "text"}] * 5, "id": [1, 2, 3, 4, 5]},
+            TableColumns(image="image"),
+            "`image_column` is 'image', which holds struct<bytes: string> in {path}; name one of bytes or paths.",
+        ),
+        (
             {"image": BYTES, "id": [1, 2, 3, 4, 5]},
             TableColumns(image="id"),
             "`image_column` is 'id', which holds int64 in {path}; name one of bytes or paths.",
@@ -165,8 +171,46 @@ def test_a_row_group_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: p
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"^{path} cannot be read as a Parquet table: "):
+    with pytest.raises(DatasetError, match=rf"^{path} cannot be read as a Parquet table: .*[^.]\.$"):
         rows(TableFile(str(path), "1"))
+
+
+def damaged(path: Path, first: str) -> TableFile:
+    """Writes a table of two columns, and overwrites how the first one's page begins."""
+    columns: dict[str, Any] = {"image": BYTES, "id": ["a", "b", "c", "d", "e"]}
+    table = written(path, {name: columns[name] for name in sorted(columns, key=lambda name: name != first)})
+    content = bytearray(path.read_bytes())
+    content[4:20] = bytes(value ^ 0xFF for value in content[4:20])
+    path.write_bytes(content)
+    return table
+
+
+def test_a_table_with_damaged_ids_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot be read as a Parquet table: .*[^.]\.$"):
+        rows(damaged(tmp_path / "t.parquet", "id"))
+
+
+def test_a_damaged_row_group_is_not_taken_for_unreadable_images(tmp_path: Path) -> None:
+    items = rows(damaged(tmp_path / "t.parquet", "image"))
+    for one in ("a", "b"):
+        with pytest.raises(DatasetError, match=r"cannot be read as a Parquet table: .*[^.]\.$"):
+            items[one].read()
+    assert items["c"].read() == b"two"
+
+
+def test_a_table_is_read_in_the_thread_that_asks(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    written(path, {"id": ["a", "b"], "image": [b"x", b"y"]})
+    reading = (
+        "import sys, threading; from aml_edge.table_images import *; threads = set()\n"
+        "class Watched(__import__('io').FileIO):\n"
+        "    def readinto(self, b): threads.add(threading.get_ident()); return super().readinto(b)\n"
+        "    def read(self, n=-1): threads.add(threading.get_ident()); return super().read(n)\n"
+        "import aml_edge.table_images as module; module._opened = Watched\n"
+        "items = dict(table_rows(TableFile(sys.argv[1], '1'), TableColumns())); items['a'].read()\n"
+        "assert threads == {threading.get_ident()}, threads\n"
+    )
+    subprocess.run([sys.executable, "-c", reading, str(path)], check=True)
 
 
 def test_pyarrow_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
