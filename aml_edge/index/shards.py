@@ -120,18 +120,21 @@ def begin_build(folder: Path, plan: BuildPlan, *, restart: bool) -> None:
     """Leaves the folder with this plan, and with the shards of this plan alone.
 
     Raises:
-        TeacherIndexError: it holds another plan, and is not to be started again; or it is no unfinished index.
+        TeacherIndexError: it holds shards of another plan, and is not to be started again; or it is no unfinished
+            index.
     """
     text = _planned(folder)
     differing = () if text is None else plan.differing(text)
-    if differing and not restart:
+    shards = folder / SHARDS_FOLDER
+    nothing_lost = shards.is_dir() and not any(shards.iterdir())
+    if differing and not restart and not nothing_lost:
         raise TeacherIndexError(
             f"{folder} holds an unfinished index of another plan (different {', '.join(differing)}); finish that one "
             "with its own arguments, pass --restart to throw it away, or give another --out."
         )
-    if restart and (folder / SHARDS_FOLDER).exists():
-        shutil.rmtree(folder / SHARDS_FOLDER)
-    (folder / SHARDS_FOLDER).mkdir(exist_ok=True)
+    if restart and shards.exists():
+        shutil.rmtree(shards)
+    shards.mkdir(exist_ok=True)
     write_text_atomically(folder / PLAN_FILE, plan.dumps())
 
 

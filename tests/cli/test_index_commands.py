@@ -343,6 +343,7 @@ def test_an_unfinished_build_of_other_scales_is_refused(command_line: CommandLin
     images, out = broken_folder(tmp_path), tmp_path / "ix"
     arguments = ("index", "build", "--teacher", "tiny", "--images", images, "--out", out, "--image-size", 48)
     assert command_line(*arguments).code == 1  # of its unreadable images
+    (Path(f"{out}.partial") / "shards" / "000000.safetensors").write_bytes(b"a shard")
     ended = command_line(*arguments, "--skip-unreadable", "--scales", "1,0.5")
     assert ended.code == 1
     assert ended.err == (

@@ -309,6 +309,14 @@ def test_another_plan_is_refused_or_started_again(source: ImageSource, tmp_path:
     assert contents(tmp_path / "index") == contents(tmp_path / "undisturbed")
 
 
+def test_a_plan_of_which_nothing_was_embedded_binds_nobody(source: ImageSource, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build_index(CountingEmbedder(fails_after=0), source, tmp_path / "index", SMALL)
+    assert not list((tmp_path / "index.partial" / "shards").iterdir())
+    fewer = ImageSource(source.root, source.kind, source.ids[1:], source.items[1:])
+    assert build_index(CountingEmbedder(), fewer, tmp_path / "index", SMALL).ids == source.ids[1:]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
 def test_a_plan_that_cannot_be_read_is_another_one(source: ImageSource, tmp_path: Path, text: str) -> None:
     (tmp_path / "index.partial").mkdir()
