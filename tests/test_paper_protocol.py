@@ -30,6 +30,8 @@ SIDE = 96
 POWER, EPSILON = 2.7, 1e-6
 FLOAT32 = 2e-5
 """Float32 from the trunk on, over three scales and a whitening of 1280 × 12, against float64."""
+ROUNDED = 1e-3
+"""What the few pixels that are rounded the other way make of a row; a box moved by one pixel makes a hundred times it."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,10 @@ def test_a_query_s_row_is_that_of_the_published_protocol(
     expected = embedded_slowly(fitted, teacher.teacher, whitening)
     assert row.shape == (12,)
     np.testing.assert_allclose(row, expected, atol=FLOAT32)
-    for other in ((12, 9, 128, 101), (0, 0, 150, 110)):
-        differs = embedded_slowly(fitted_slowly(photograph, other), teacher.teacher, whitening)
-        assert np.abs(differs - expected).max() > 10 * FLOAT32
+    for chosen, least, most in (
+        (box, 0, ROUNDED),
+        ((12, 9, 128, 101), 50 * ROUNDED, 2),
+        ((0, 0, 150, 110), 50 * ROUNDED, 2),
+    ):
+        slowly = embedded_slowly(fitted_slowly(photograph, chosen), teacher.teacher, whitening)
+        assert least <= np.abs(slowly - expected).max() <= most
