@@ -31,7 +31,7 @@ POWER, EPSILON = 2.7, 1e-6
 FLOAT32 = 2e-5
 """Float32 from the trunk on, over three scales and a whitening of 1280 × 12, against float64."""
 ROUNDED = 1e-3
-"""What the few pixels that are rounded the other way make of a row; a box moved by one pixel makes a hundred times it."""
+"""What pixels that are rounded the other way make of a row; a box moved by one pixel makes a hundred times as much."""
 
 
 @pytest.fixture(scope="module")
