@@ -101,7 +101,11 @@ def print_report(report: IndexReport, console: Console) -> None:
     if report.imported is not None:
         _print_import(report.imported, report.space.teacher, console)
     if report.skipped:
-        console.print(f"[yellow]{len(report.skipped)} images could not be read and were left out:[/]")
+        console.print(
+            f"[yellow]{len(report.skipped)} images could not be read, or hold nothing that the network finds, and were "
+            "left out:[/]",
+            soft_wrap=True,
+        )
         for one in report.skipped:
             console.print(f"  {escape(one)}", soft_wrap=True)
 

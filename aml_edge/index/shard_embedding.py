@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import PIL
 
 from aml_edge.embedder import Embedder, Embeddings
@@ -19,7 +20,6 @@ from aml_edge.errors import ImageBatchError, ImageName, TeacherIndexError
 from aml_edge.image_loading import ImageItem, LoadedImage, UnreadableImage, load_each
 from aml_edge.index.checked_rows import unsound_rows
 from aml_edge.index.shards import Shard
-from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
@@ -58,7 +58,7 @@ class ShardJob:
     Args:
         shards: those that it lacks, in order.
         images: of the whole build, for a message.
-        skip_unreadable: leave out images that cannot be read.
+        skip_unreadable: leave out images that cannot be read, and those in which the network finds nothing.
     """
 
     shards: tuple[ShardImages, ...]
@@ -162,11 +162,16 @@ def _embedded(
         loaded = {place: one for place, one in group.items() if isinstance(one, LoadedImage)}
         if len(loaded) < len(group) and not job.skip_unreadable:
             raise ImageBatchError(_failures(chain(group.values(), results), task), job.images, skippable=True)
+        if loaded:
+            places, found = list(loaded), embedder.embed([one.pixels for one in loaded.values()])
+            assert found.shape == (len(loaded), embedder.space.dimension)
+            blank = _blank_rows(found) if job.skip_unreadable else np.empty(0, np.intp)
+            kept = np.delete(np.arange(len(places)), blank)
+            _require_sound(embedder.name, [shard.ids[places[row]] for row in kept], found[kept])
+            rows.append(found[kept])
+            loaded = {places[row]: loaded[places[row]] for row in kept}
         unreadable += [shard.first + place for place in group if place not in loaded]
         hashes += [one.sha256 for one in loaded.values() if one.sha256 is not None]
-        if loaded:
-            ids = [shard.ids[place] for place in loaded]
-            rows.append(_rows(embedder, ids, [one.pixels for one in loaded.values()]))
         task.advance(len(group))
     return Shard(np.concatenate(rows), tuple(hashes), tuple(unreadable))
 
@@ -181,13 +186,19 @@ def _failures(results: Iterable[LoadedImage | UnreadableImage], task: ProgressTa
     return failures
 
 
-def _rows(embedder: Embedder, ids: Sequence[str], images: Sequence[Pixels]) -> Embeddings:
-    rows = embedder.embed(images)
-    assert rows.shape == (len(ids), embedder.space.dimension)
+def _blank_rows(rows: Embeddings) -> npt.NDArray[np.intp]:
+    """Returns which rows are of images in which the network finds nothing, such as one of a single colour.
+
+    L2 with an eps leaves a row of almost nothing shorter than one; a row that is not finite is another matter.
+    """
+    return np.array([row for row in unsound_rows(rows) if np.linalg.norm(rows[row]) < 1], np.intp)
+
+
+def _require_sound(name: str, ids: Sequence[str], rows: Embeddings) -> None:
     unsound = unsound_rows(rows)
     if len(unsound):
         raise TeacherIndexError(
-            f"{embedder.name} gives {len(unsound)} embeddings that are not finite or not of unit length, the first "
-            f"for {ids[unsound[0]]}; an index takes none of those: check the teacher's weights, or leave the image out."
+            f"{name} gives {len(unsound)} embeddings that are not finite or not of unit length, the first for "
+            f"{ids[unsound[0]]}; an index takes none of those: check the teacher's weights, or, where it is an image "
+            "of next to nothing, pass --skip-unreadable."
         )
-    return rows

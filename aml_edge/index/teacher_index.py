@@ -49,7 +49,7 @@ class TeacherIndex:
         ids: (N,) names of the images, each once; paths relative to the images' folder where they come from one.
         embeddings: (N, D) float32 or float16, rows L2-normalised, memory-mapped; `checked_embeddings` gives float32.
         whitening: the last layer of the teacher's embeddings, where the space has one; queries need it too.
-        skipped: ids that were left out because their images could not be read.
+        skipped: ids that were left out, since their images could not be read or gave no embedding of unit length.
         scales: at which the teacher saw each image; they belong to it as its preprocessing does, not to the space.
         images_sha256: of the file that says which bytes each image had (`aml_edge.index.images`); None where an older
             index has none.

@@ -189,7 +189,7 @@ def test_unreadable_images_are_all_listed_and_left_out_only_if_told_to(
     skipped = command_line(*arguments, "--skip-unreadable")
     assert (skipped.code, skipped.err) == (4, "")
     assert skipped.out.splitlines()[-3:] == [
-        "2 images could not be read and were left out:",
+        "2 images could not be read, or hold nothing that the network finds, and were left out:",
         "  bad.jpg",
         "  empty.jpg",
     ]

@@ -25,6 +25,7 @@ from aml_edge.embedder import Embeddings, FakeEmbedder
 from aml_edge.errors import ImageBatchError, TeacherIndexError, UsageError
 from aml_edge.index import open_index, shard_embedding
 from aml_edge.index.building import IndexOptions, build_index
+from aml_edge.index.images import read_image_hashes
 from aml_edge.index.shards import sole_builder
 from aml_edge.networks.whitening import Whitening
 from aml_edge.pixels import Pixels, load_pixels
@@ -267,9 +268,28 @@ def test_embeddings_that_are_not_finite_or_not_of_unit_length_are_refused(
         build_index(CountingEmbedder(row_of=(6, value)), source, tmp_path / "index", SMALL)
     assert str(refusal.value) == (
         f"fake gives 1 embeddings that are not finite or not of unit length, the first for {source.ids[6]}; an index "
-        "takes none of those: check the teacher's weights, or leave the image out."
+        "takes none of those: check the teacher's weights, or, where it is an image of next to nothing, pass "
+        "--skip-unreadable."
     )
     assert not (tmp_path / "index").exists()
+
+
+def test_an_image_in_which_the_network_finds_nothing_is_left_out_with_the_unreadable_ones(
+    source: ImageSource, tmp_path: Path
+) -> None:
+    """A row of 0.25 stands for what L2 with an eps leaves of a picture of one colour; NaN is never such a picture."""
+    break_image(source, 2)
+    skipping = replace(SMALL, skip_unreadable=True)
+    sixth = 5  # that reaches the embedder
+    index = build_index(CountingEmbedder(row_of=(sixth, 0.25)), source, tmp_path / "index", skipping)
+    assert index.skipped == (source.ids[2], source.ids[6])
+    kept = [item.path for place, item in enumerate(source.items) if place not in (2, 6)]
+    assert [path.relative_to(source.root).as_posix() for path in kept] == list(index.ids)
+    expected = FakeEmbedder(SPACE, PREPROCESSING).embed([load_pixels(path, PREPROCESSING) for path in kept])
+    np.testing.assert_array_equal(index.embeddings, expected)
+    assert read_image_hashes(index) == tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in kept)
+    with pytest.raises(TeacherIndexError, match="1 embeddings that are not finite"):
+        build_index(CountingEmbedder(row_of=(sixth, np.nan)), source, tmp_path / "another", skipping)
 
 
 def test_a_plan_without_scales_is_of_one(source: ImageSource, tmp_path: Path) -> None:
