@@ -25,6 +25,7 @@ from aml_edge.networks.released import resolve_teacher
 from aml_edge.pixels import Pixels
 from aml_edge.querying import sized
 from aml_edge.runtimes.checkpoint_embedders import teacher_embedder
+from aml_edge.script_errors import errors_in_a_line
 
 
 @dataclass(frozen=True)
@@ -104,28 +105,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=IndexOptions().workers, help="threads that read ahead")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    checkpoint, whole = resolve_teacher(arguments.teacher), image_source(arguments.images)
-    part = slice(arguments.most_images)
-    source = replace(whole, ids=whole.ids[part], items=whole.items[part])
-    embedder = teacher_embedder(
-        checkpoint,
-        sized(checkpoint.preprocessing, arguments.image_size),
-        threads=arguments.threads,
-        device=arguments.device,
-    )
-    watch = LoadWatch()
-    speed = measure_embedding_speed(embedder, source, arguments.rounds, IndexOptions(workers=arguments.workers))
-    load = watch.finish(time.process_time())
-    print(
-        f"{checkpoint.name}, {embedder.name}; {speed.images} images of {source.root}, at most "
-        f"{embedder.preprocessing.image_side_px} px; {arguments.rounds} rounds after one untimed"
-    )
-    for name, rates in (("forward alone", speed.forward), ("index build", speed.building)):
-        print(f"{name:14} median {median(rates):7.2f} images/s, from {min(rates):.2f} to {max(rates):.2f}")
-    ratios = speed.ratios
-    print(f"{'ratio':14} median {median(ratios):7.1%}, from {min(ratios):.1%} to {max(ratios):.1%}")
-    if load.other_work is not None:
-        print(f"other processes took {load.other_work:.0%} of the machine meanwhile")
+    with errors_in_a_line(parser):
+        checkpoint, whole = resolve_teacher(arguments.teacher), image_source(arguments.images)
+        part = slice(arguments.most_images)
+        source = replace(whole, ids=whole.ids[part], items=whole.items[part])
+        embedder = teacher_embedder(
+            checkpoint,
+            sized(checkpoint.preprocessing, arguments.image_size),
+            threads=arguments.threads,
+            device=arguments.device,
+        )
+        watch = LoadWatch()
+        speed = measure_embedding_speed(embedder, source, arguments.rounds, IndexOptions(workers=arguments.workers))
+        load = watch.finish(time.process_time())
+        print(
+            f"{checkpoint.name}, {embedder.name}; {speed.images} images of {source.root}, at most "
+            f"{embedder.preprocessing.image_side_px} px; {arguments.rounds} rounds after one untimed"
+        )
+        for name, rates in (("forward alone", speed.forward), ("index build", speed.building)):
+            print(f"{name:14} median {median(rates):7.2f} images/s, from {min(rates):.2f} to {max(rates):.2f}")
+        ratios = speed.ratios
+        print(f"{'ratio':14} median {median(ratios):7.1%}, from {min(ratios):.1%} to {max(ratios):.1%}")
+        if load.other_work is not None:
+            print(f"other processes took {load.other_work:.0%} of the machine meanwhile")
 
 
 if __name__ == "__main__":

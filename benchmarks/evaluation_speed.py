@@ -29,6 +29,7 @@ from aml_edge.benchmarks.evaluation_turns import OurTurn, UsualTurn, our_turn, u
 from aml_edge.index.record import IndexDtype
 from aml_edge.labelled_ranks import MEMORY_BYTES
 from aml_edge.progress import SilentProgress
+from aml_edge.script_errors import errors_in_a_line
 
 OURS, USUAL = "ours", "usual"
 
@@ -110,25 +111,26 @@ def main() -> None:
     parser.add_argument("--memory-bytes", type=int, default=MEMORY_BYTES, help="that evaluate_index may hold")
     parser.add_argument("--way", choices=(OURS, USUAL), help="take one turn here and print it as JSON")
     arguments = parser.parse_args()
-    if arguments.way is not None:
-        print(json.dumps(asdict(_one_turn(arguments))))
-        return
-    size = EvaluationSize(arguments.rows, arguments.dimension)
-    print(
-        f"70 queries × {size.rows} × {size.dimension}, {torch.get_num_threads()} threads, {arguments.rounds} rounds: "
-        "median (lowest to highest)"
-    )
-    for dtype in arguments.dtypes:
-        open_or_make(arguments.folder, size, dtype, SilentProgress())
-        watch, before = LoadWatch(), sum(os.times()[:4])
-        ours, usual = [], []
-        for _ in range(arguments.rounds):
-            ours.append(OurTurn(**_measured_elsewhere(OURS, dtype, arguments)))
-            usual.append(UsualTurn(**_measured_elsewhere(USUAL, dtype, arguments)))
-        print(f"\n{dtype}\n{describe(ours, usual, size, np.dtype(dtype).itemsize)}")
-        load = watch.finish(sum(os.times()[:4]) - before)  # of this process and of those that took the turns
-        if load.other_work is not None:
-            print(f"other processes took {load.other_work:.0%} of the machine meanwhile", flush=True)
+    with errors_in_a_line(parser):
+        if arguments.way is not None:
+            print(json.dumps(asdict(_one_turn(arguments))))
+            return
+        size = EvaluationSize(arguments.rows, arguments.dimension)
+        print(
+            f"70 queries × {size.rows} × {size.dimension}, {torch.get_num_threads()} threads, "
+            f"{arguments.rounds} rounds: median (lowest to highest)"
+        )
+        for dtype in arguments.dtypes:
+            open_or_make(arguments.folder, size, dtype, SilentProgress())
+            watch, before = LoadWatch(), sum(os.times()[:4])
+            ours, usual = [], []
+            for _ in range(arguments.rounds):
+                ours.append(OurTurn(**_measured_elsewhere(OURS, dtype, arguments)))
+                usual.append(UsualTurn(**_measured_elsewhere(USUAL, dtype, arguments)))
+            print(f"\n{dtype}\n{describe(ours, usual, size, np.dtype(dtype).itemsize)}")
+            load = watch.finish(sum(os.times()[:4]) - before)  # of this process and of those that took the turns
+            if load.other_work is not None:
+                print(f"other processes took {load.other_work:.0%} of the machine meanwhile", flush=True)
 
 
 if __name__ == "__main__":

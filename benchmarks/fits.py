@@ -23,6 +23,7 @@ from aml_edge.networks.released import resolve_student
 from aml_edge.preprocessing import Fit
 from aml_edge.querying import student_queries
 from aml_edge.ranking import RetrievalReport, SettingReport
+from aml_edge.script_errors import errors_in_a_line
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,15 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="a data set in the revisited layout")
     parser.add_argument("--image-size", type=int, help="side, px; the student's own")
     arguments = parser.parse_args()
-    index = open_index(arguments.index)
-    checkpoint = resolve_student(arguments.student, space=index.space_before_whitening)
-    side = arguments.image_size or checkpoint.preprocessing.image_side_px
-    dataset = load_test_set(arguments.dataset)
-    reports = measure_fits(checkpoint, index, dataset, side)
-    queries = len(_known(reports[0].report.medium))
-    print(f"student {checkpoint.name} at {side} px, {queries} queries of {dataset.name}, asymmetric mAP\n")
-    print(fits_table(reports))
+    with errors_in_a_line(parser):
+        index = open_index(arguments.index)
+        checkpoint = resolve_student(arguments.student, space=index.space_before_whitening)
+        side = arguments.image_size or checkpoint.preprocessing.image_side_px
+        dataset = load_test_set(arguments.dataset)
+        reports = measure_fits(checkpoint, index, dataset, side)
+        queries = len(_known(reports[0].report.medium))
+        print(f"student {checkpoint.name} at {side} px, {queries} queries of {dataset.name}, asymmetric mAP\n")
+        print(fits_table(reports))
 
 
 if __name__ == "__main__":

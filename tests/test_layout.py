@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
     ("errors", "printable", "progress", "native_output", "numpy_stand_ins", "pickle_weight", "file_lock", "read_ahead"),
-    ("decoding",),
+    ("decoding", "script_errors"),
     ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol"),
     ("artifact", "pixels"),
     ("downloading",),

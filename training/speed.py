@@ -20,13 +20,13 @@ import numpy.typing as npt
 import torch
 
 from aml_edge.datasets.training_images import training_images
-from aml_edge.errors import AmlEdgeError
 from aml_edge.index import open_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student
 from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SilentProgress
+from aml_edge.script_errors import errors_in_a_line
 from aml_edge.training.cpu_speed import keep_kernels_and_memory, without_needless_copies
 from aml_edge.training.folded_batch_norm import folded_batch_norm
 from aml_edge.training.inputs import InputOptions, training_inputs
@@ -209,10 +209,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if min(arguments.threads, arguments.tuples, arguments.rounds) < 1:
         parser.error("--threads, --tuples and --rounds must be at least 1")
-    try:
+    with errors_in_a_line(parser):
         _print_tables(arguments)
-    except AmlEdgeError as problem:
-        parser.exit(problem.exit_code, f"error: {problem}\n")
 
 
 def _print_tables(arguments: argparse.Namespace) -> None:
