@@ -20,8 +20,8 @@ Embeddings = npt.NDArray[np.float32]
 """(N, D) float32, rows are images, rows L2-normalised."""
 
 
-class Embedder(Protocol):
-    """Anything that turns fitted pixels into embeddings of a space."""
+class EmbeddingSource(Protocol):
+    """What is known of embeddings before there is one: by an embedder, or what will open one."""
 
     @property
     def name(self) -> str:
@@ -35,8 +35,12 @@ class Embedder(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image must be fitted before `embed`."""
+        """How an image must be fitted before it is embedded."""
         ...
+
+
+class Embedder(EmbeddingSource, Protocol):
+    """Anything that turns fitted pixels into embeddings of a space."""
 
     def embed(self, images: Sequence[Pixels]) -> Embeddings:
         """Returns (N, D) float32 embeddings, rows L2-normalised; images may differ in shape where the fit is native."""

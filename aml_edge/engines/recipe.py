@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from aml_edge.embedder import Embedder
+from aml_edge.embedder import Embedder, EmbeddingSource
 from aml_edge.errors import UsageError
 from aml_edge.index.shard_embedding import READING_THREADS
 from aml_edge.networks.checkpoints import TeacherCheckpoint
@@ -23,23 +23,8 @@ def reading_threads(device: str) -> int:
     return READING_THREADS if device == "cpu" else max(READING_THREADS, os.cpu_count() or 1)
 
 
-class EmbedderRecipe(Protocol):
+class EmbedderRecipe(EmbeddingSource, Protocol):
     """What can be pickled and gives an embedder; what that will be is known before, also where it cannot run."""
-
-    @property
-    def name(self) -> str:
-        """The embedder's name."""
-        ...
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """The embedder's space."""
-        ...
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """The embedder's preprocessing."""
-        ...
 
     @property
     def threads(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from aml_edge.embedder import Embedder, Embeddings
+from aml_edge.embedder import Embedder, Embeddings, EmbeddingSource
 from aml_edge.errors import ImageBatchError, ImageName, TeacherIndexError
 from aml_edge.image_loading import ImageItem, LoadedImage, UnreadableImage, load_each
 from aml_edge.index.checked_rows import unsound_rows
@@ -66,23 +66,8 @@ class ShardJob:
     skip_unreadable: bool
 
 
-class ShardEngine(Protocol):
+class ShardEngine(EmbeddingSource, Protocol):
     """Where and by what shards are embedded."""
-
-    @property
-    def name(self) -> str:
-        """What embeds, with what the last bits of embeddings depend on, as an Embedder's name says."""
-        ...
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """The space the embeddings live in."""
-        ...
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How images are fitted."""
-        ...
 
     def embed(self, job: ShardJob, task: ProgressTask) -> Iterator[tuple[int, Shard]]:
         """Yields the number of each shard and what it holds, in any order; the task advances by one an image.
