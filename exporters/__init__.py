@@ -13,8 +13,8 @@ from typing import Protocol
 from aml_edge.artifact import Format
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters import to_coreml, to_onnx, to_tflite
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.networks.deployable import DeployableStudent
 
 __all__ = ["EXPORTERS", "Exporter", "FormatExporter", "is_installed"]
 

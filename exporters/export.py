@@ -11,12 +11,12 @@ from aml_edge.artifact import Artifact, Manifest
 from aml_edge.errors import SpaceMismatchError
 from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.conversion_log import conversion_logged
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.verification import Verification
 from aml_edge.files import write_text_atomically, written_atomically
 from aml_edge.formats import FORMATS, OperatorCensus
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
 from aml_edge.space import EmbeddingSpace, require_same_space
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from aml_edge.embedder import Embeddings
-from aml_edge.exporters.deployable import DeployableStudent
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.runtimes.fixed_input import embed_one_by_one, require_fitted

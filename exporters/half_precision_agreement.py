@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from aml_edge.embedder import Embedder
 from aml_edge.exporters.agreement import EmbeddingAgreement, agreement_of, evenly_spaced
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.half_precision import HeadRange, record_head_range
 from aml_edge.image_loading import ImageItem, embed_items
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import load_pixels
 from aml_edge.progress import Progress
 

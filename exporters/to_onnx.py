@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from aml_edge.artifact import Precision
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.networks.deployable import DeployableStudent
 
 OPSET = 20
 TARGET = f"opset {OPSET}"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.networks.deployable import DeployableStudent
 
 TARGET = "LiteRT builtin operators"
 

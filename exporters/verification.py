@@ -14,7 +14,6 @@ from aml_edge.embedder import Embedder
 from aml_edge.errors import UsageError
 from aml_edge.exporters.checks import Check, checks_of
 from aml_edge.exporters.compatibility import CompatibilityReport, Sides, measure_compatibility
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.half_precision import HalfPrecisionEmbedder
 from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement, measure_half_precision
 from aml_edge.exporters.judgement import Judgement, judge
@@ -25,6 +24,7 @@ from aml_edge.exporters.verification_images import VerificationImages
 from aml_edge.formats import FORMATS
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.runtimes import default_runtime, open_artifact

@@ -3,7 +3,7 @@
 A Progress that remembers; an index of rows that a test makes up; a few landmarks to train and to test with; ONNX files
 whose output has a closed form; ML programs written with coremltools' own builder, so that tests of Core ML files have
 an oracle for their bytes; a web server on this machine that misbehaves on request, in place of the hosts that publish
-files.
+files; a lively student and photographs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +23,31 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+import skimage.data
+import torch
+from PIL import Image
+from torch import nn
 
 from aml_edge.datasets.synthetic.spec import SyntheticSpec
 from aml_edge.datasets.synthetic.writing import write_synthetic
 from aml_edge.index import TeacherIndex, encode_ids, open_index
 from aml_edge.index.record import IndexRecord
 from aml_edge.native_output import output_discarded
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.normalisation import Normalise
+from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import ProgressTask
 from aml_edge.space import EmbeddingSpace
+
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "immunohistochemistry")
+PHOTOGRAPH_SIDE_PX = 64
+DIMENSION = 64
+WHITENED = 48
+
+Images = list[npt.NDArray[np.uint8]]
+Rows = npt.NDArray[np.float32]
 
 
 class RecordingProgress:
@@ -373,3 +389,62 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "s3://toy"
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Images:
+    """Real photographs of (64, 64, 3) uint8."""
+    images = (Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in PHOTOGRAPHS)
+    return [
+        np.array(image.resize((PHOTOGRAPH_SIDE_PX, PHOTOGRAPH_SIDE_PX), Image.Resampling.BILINEAR)) for image in images
+    ]
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> StudentCheckpoint:
+    """EfficientNet-Lite0 with random weights and batch normalisations that are no identities.
+
+    Statistics taken from a few images would make a random network magnify rounding; mild random ones do not.
+    """
+    torch.manual_seed(0)
+    student = Student(StudentSpec("tf_efficientnet_lite0", DIMENSION)).eval()
+    for norm in (module for module in student.modules() if isinstance(module, nn.BatchNorm2d)):
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.normal_(0.0, 0.05)
+        norm.running_var.uniform_(0.8, 1.2)
+        nn.init.uniform_(norm.weight, 0.8, 1.2)
+        nn.init.normal_(norm.bias, 0.0, 0.05)
+    space = EmbeddingSpace("toy teacher", "a" * 64, DIMENSION)
+    return StudentCheckpoint(student, "toy", space, Preprocessing(), trained=True)
+
+
+@pytest.fixture(scope="session")
+def student_rows(checkpoint: StudentCheckpoint, photographs: Images) -> Rows:
+    """What the student itself says of the photographs, (N, 64)."""
+    normalise = Normalise(checkpoint.preprocessing.mean, checkpoint.preprocessing.std)
+    with torch.inference_mode():
+        rows = [checkpoint.student(normalise(torch.from_numpy(image)[None])) for image in photographs]
+    embeddings: Rows = torch.cat(rows).numpy()
+    return embeddings
+
+
+@pytest.fixture(scope="session")
+def whitening(student_rows: Rows) -> Whitening:
+    """A whitening with entries far from one, (48, 64)."""
+    generator = torch.Generator().manual_seed(1)
+    projection = 40.0 * torch.randn(WHITENED, DIMENSION, generator=generator)
+    return Whitening(torch.from_numpy(student_rows.mean(axis=0)), projection)
+
+
+@pytest.fixture(scope="session")
+def whitened_space(checkpoint: StudentCheckpoint, whitening: Whitening) -> EmbeddingSpace:
+    return replace(checkpoint.space, dimension=WHITENED, whitening_sha256=whitening.sha256)
+
+
+@pytest.fixture(scope="session")
+def whitened_rows(student_rows: Rows, whitening: Whitening) -> npt.NDArray[np.float64]:
+    """The student's rows, whitened in float64 with numpy."""
+    mean, projection = whitening.mean.numpy().astype(np.float64), whitening.projection.numpy().astype(np.float64)
+    rows = (student_rows.astype(np.float64) - mean) @ projection.T
+    normalised: npt.NDArray[np.float64] = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6)
+    return normalised

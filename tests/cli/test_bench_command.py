@@ -24,12 +24,12 @@ from aml_edge.cli.bench import bench
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.errors import AmlEdgeError, ExportError, UsageError
 from aml_edge.exporters import EXPORTERS
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import write_manifest
 from aml_edge.image_loading import ImageItem
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.released import untrained_student
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Fit, Preprocessing

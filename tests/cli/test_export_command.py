@@ -23,12 +23,12 @@ from aml_edge.datasets.image_source import image_source
 from aml_edge.embedder import FakeEmbedder
 from aml_edge.errors import MissingExtraError, UsageError
 from aml_edge.exporters import EXPORTERS
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
 from aml_edge.index import TeacherIndex
 from aml_edge.index.building import build_index
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit, Preprocessing

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import skimage.data
 import torch
 from PIL import Image
-from torch import nn
 
 from aml_edge.artifact import Artifact, Format, Precision
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.networks.checkpoints import StudentCheckpoint
-from aml_edge.networks.normalisation import Normalise
-from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
-from aml_edge.preprocessing import Preprocessing
 from aml_edge.runtimes import open_artifact
 from aml_edge.space import EmbeddingSpace
 
@@ -30,9 +24,6 @@ if TYPE_CHECKING:
     from aml_edge.exporters.compatibility import CompatibilityReport
 
 SIDE = 64
-DIMENSION = 64
-WHITENED = 48
-PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "immunohistochemistry")
 FP32_MAXABS = 5e-6
 """Another order of summation in fifty convolutions; entries of a 64-D unit row are about 0.1."""
 
@@ -44,63 +35,6 @@ Rows = npt.NDArray[np.float32]
 def one_thread() -> None:
     """Small operators on few cores: a second thread only waits."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def photographs() -> Images:
-    """Real photographs of (64, 64, 3) uint8."""
-    images = (Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in PHOTOGRAPHS)
-    return [np.array(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in images]
-
-
-@pytest.fixture(scope="session")
-def checkpoint() -> StudentCheckpoint:
-    """EfficientNet-Lite0 with random weights and batch normalisations that are no identities.
-
-    Statistics taken from a few images would make a random network magnify rounding; mild random ones do not.
-    """
-    torch.manual_seed(0)
-    student = Student(StudentSpec("tf_efficientnet_lite0", DIMENSION)).eval()
-    for norm in (module for module in student.modules() if isinstance(module, nn.BatchNorm2d)):
-        assert norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.normal_(0.0, 0.05)
-        norm.running_var.uniform_(0.8, 1.2)
-        nn.init.uniform_(norm.weight, 0.8, 1.2)
-        nn.init.normal_(norm.bias, 0.0, 0.05)
-    space = EmbeddingSpace("toy teacher", "a" * 64, DIMENSION)
-    return StudentCheckpoint(student, "toy", space, Preprocessing(), trained=True)
-
-
-@pytest.fixture(scope="session")
-def student_rows(checkpoint: StudentCheckpoint, photographs: Images) -> Rows:
-    """What the student itself says of the photographs, (N, 64)."""
-    normalise = Normalise(checkpoint.preprocessing.mean, checkpoint.preprocessing.std)
-    with torch.inference_mode():
-        rows = [checkpoint.student(normalise(torch.from_numpy(image)[None])) for image in photographs]
-    embeddings: Rows = torch.cat(rows).numpy()
-    return embeddings
-
-
-@pytest.fixture(scope="session")
-def whitening(student_rows: Rows) -> Whitening:
-    """A whitening with entries far from one, (48, 64)."""
-    generator = torch.Generator().manual_seed(1)
-    projection = 40.0 * torch.randn(WHITENED, DIMENSION, generator=generator)
-    return Whitening(torch.from_numpy(student_rows.mean(axis=0)), projection)
-
-
-@pytest.fixture(scope="session")
-def whitened_space(checkpoint: StudentCheckpoint, whitening: Whitening) -> EmbeddingSpace:
-    return replace(checkpoint.space, dimension=WHITENED, whitening_sha256=whitening.sha256)
-
-
-@pytest.fixture(scope="session")
-def whitened_rows(student_rows: Rows, whitening: Whitening) -> npt.NDArray[np.float64]:
-    """The student's rows, whitened in float64 with numpy."""
-    mean, projection = whitening.mean.numpy().astype(np.float64), whitening.projection.numpy().astype(np.float64)
-    rows = (student_rows.astype(np.float64) - mean) @ projection.T
-    normalised: npt.NDArray[np.float64] = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6)
-    return normalised
 
 
 Exported = Callable[..., Artifact]

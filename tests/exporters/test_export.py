@@ -15,11 +15,11 @@ import aml_edge
 from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.errors import ExportError, MissingExtraError, SpaceMismatchError, UsageError
 from aml_edge.exporters import EXPORTERS, FormatExporter, is_installed
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export import export_student, file_name, report_of
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit
 from aml_edge.space import EmbeddingSpace

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.half_precision import HalfPrecisionEmbedder, record_head_range
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.pooling import gem, l2_normalise
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit, Preprocessing

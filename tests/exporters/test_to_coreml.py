@@ -21,7 +21,6 @@ from torch import nn
 import aml_edge
 from aml_edge.artifact import Artifact, Format, Precision
 from aml_edge.errors import MissingExtraError
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.to_coreml import write_coreml
@@ -30,6 +29,7 @@ from aml_edge.formats.mil_program import ImageInput, MilProgram, load_program
 from aml_edge.native_output import output_discarded
 from aml_edge.networks.backbones import seeded
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Preprocessing

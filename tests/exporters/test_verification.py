@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from aml_edge.artifact import Artifact, Format, Precision, Verdict
 from aml_edge.errors import ArtifactError, SpaceMismatchError, UsageError, VerificationError
 from aml_edge.exporters import verification
-from aml_edge.exporters.deployable import DeployableStudent
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.half_precision import record_head_range
@@ -29,6 +28,7 @@ from aml_edge.image_loading import embed_items
 from aml_edge.index import TeacherIndex
 from aml_edge.networks.backbones import seeded
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.pooling import gem, l2_normalise
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening

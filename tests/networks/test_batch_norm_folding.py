@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aml_edge.exporters.batch_norm_folding import fold_batch_norms
+from aml_edge.networks.batch_norm_folding import fold_batch_norms
 
 
 class Small(nn.Module):

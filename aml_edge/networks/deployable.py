@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aml_edge.exporters.batch_norm_folding import fold_batch_norms
+from aml_edge.networks.batch_norm_folding import fold_batch_norms
 from aml_edge.networks.normalisation import Normalise
 from aml_edge.networks.student import Student
 from aml_edge.networks.whitening import Whitening

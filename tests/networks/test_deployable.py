@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from aml_edge.exporters.deployable import DeployableStudent, SafeGeM, SafeWhitening, safe_l2_normalise
 from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent, SafeGeM, SafeWhitening, safe_l2_normalise
 from aml_edge.networks.whitening import Whitening
 
 SINGLE_PRECISION = 1e-6
