@@ -16,6 +16,7 @@ AmlEdgeError                       exit code 1
 ├── SpaceMismatchError             two sides of a comparison live in different embedding spaces
 ├── ArtifactError                  a model file without a readable manifest
 ├── TrainingError                  a training that cannot go on
+├── QuantizationError              integers that cannot hold a network, or too little to choose them by
 ├── ExportError                    a converter failed; names its log
 ├── RuntimeUnavailableError        a runtime that cannot run on this machine
 ├── UnknownOperatorError           an operator that an evaluator does not know
@@ -148,6 +149,10 @@ class ArtifactError(AmlEdgeError):
 
 class TrainingError(AmlEdgeError):
     """A training that cannot go on; what it had learned stays in its run folder."""
+
+
+class QuantizationError(AmlEdgeError):
+    """Integers that cannot hold a network, or too little to choose them by."""
 
 
 class ExportError(AmlEdgeError):
