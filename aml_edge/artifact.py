@@ -14,9 +14,12 @@ from pathlib import Path
 
 from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.quantization.record import QuantizationRecord
 from aml_edge.space import EmbeddingSpace
 
 MANIFEST_VERSION = 1
+LATER_FIELDS = ("content_sha256", "quantization")
+"""An older manifest lacks them."""
 CHANGED = "changed since it was verified"
 
 
@@ -29,10 +32,31 @@ class Format(StrEnum):
 
 
 class Precision(StrEnum):
-    """The precisions that can be exported."""
+    """The precisions that can be exported; `aml_edge.exporters.EXPORTERS` says which format has which."""
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8_WEIGHTS = "int8-weights"
+    INT8_DYNAMIC = "int8-dynamic"
+    INT8 = "int8"
+    INT8_INT16 = "int8-int16"
+    PALETTE8 = "palette8"
+    PALETTE6 = "palette6"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether calibration images choose the integers of activations."""
+        return self in (Precision.INT8, Precision.INT8_INT16)
+
+    @property
+    def has_integer_activations(self) -> bool:
+        """Whether convolutions take integers, chosen beforehand or by each image."""
+        return self.is_calibrated or self is Precision.INT8_DYNAMIC
+
+    @property
+    def has_integer_weights(self) -> bool:
+        """Whether weights are stored as integers, or as places in a palette."""
+        return self not in (Precision.FP32, Precision.FP16)
 
 
 class Verdict(StrEnum):
@@ -59,6 +83,7 @@ class Manifest:
         verdict: what verification said, with `verdict_reason` in words.
         content_sha256: of the file without its manifest, as it was when the verdict was written; an older file, and one
             without a verdict, does not say it.
+        quantization: how the integers of activations were chosen; None where they were not, beforehand.
     """
 
     space: EmbeddingSpace
@@ -73,6 +98,7 @@ class Manifest:
     verdict: Verdict = Verdict.NOT_RUN
     verdict_reason: str = "never verified"
     content_sha256: str | None = None
+    quantization: QuantizationRecord | None = None
     version: int = MANIFEST_VERSION
 
     def dumps(self) -> str:
@@ -82,6 +108,7 @@ class Manifest:
             "space": self.space.to_json() | {"fingerprint": self.space.fingerprint},
             "preprocessing": self.preprocessing.to_json(),
             "tools": dict(self.tools),
+            "quantization": None if self.quantization is None else self.quantization.to_json(),
         }
         return json.dumps(record, indent=2, sort_keys=True)
 
@@ -96,10 +123,12 @@ class Manifest:
                 raise ValueError(f"its version is {record.get('version')!r}, this aml-edge reads {MANIFEST_VERSION}")
             space = dict(record["space"])
             fingerprint = space.pop("fingerprint")
+            quantization = record.get("quantization")
             manifest = cls(
                 **{
-                    **{name: record[name] for name in (f.name for f in fields(cls)) if name != "content_sha256"},
+                    **{name: record[name] for name in (f.name for f in fields(cls)) if name not in LATER_FIELDS},
                     "content_sha256": record.get("content_sha256"),
+                    "quantization": None if quantization is None else QuantizationRecord.from_json(quantization),
                     "space": EmbeddingSpace.from_json(space),
                     "preprocessing": Preprocessing.from_json(record["preprocessing"]),
                     "format": Format(record["format"]),

@@ -10,21 +10,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
-from aml_edge.artifact import Format
-from aml_edge.errors import MissingExtraError
+from aml_edge.artifact import Format, Precision
+from aml_edge.errors import MissingExtraError, UsageError
 from aml_edge.exporters import to_coreml, to_onnx, to_tflite
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.quantization.post_training import QuantizedStudent
 
-__all__ = ["EXPORTERS", "Exporter", "FormatExporter", "is_installed"]
+__all__ = ["EXPORTERS", "Exporter", "FormatExporter", "is_installed", "require_precision"]
 
 
 class Exporter(Protocol):
     """Makes one kind of model file."""
 
-    def __call__(self, network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    def __call__(
+        self, network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None
+    ) -> None:
         """Writes the model of `spec.precision` and `spec.input_shape` at `path`, and nothing else.
 
+        Where the precision is calibrated, `quantized` says which integers; `network` is then its graph's.
         It may print and warn: `aml_edge.exporters.export` keeps that in a log. Any exception becomes an `ExportError`.
         """
         ...
@@ -38,6 +42,7 @@ class FormatExporter:
         name: as people write it, e.g. ``"ONNX"``.
         write: makes the file.
         target: opset or deployment target, e.g. ``"opset 20"``.
+        precisions: that it can write.
         tools: distributions whose versions the manifest records; the first is the converter's.
         extra: the extra of aml-edge that brings them, or None where they always are there.
     """
@@ -45,6 +50,7 @@ class FormatExporter:
     name: str
     write: Exporter
     target: str
+    precisions: tuple[Precision, ...]
     tools: tuple[str, ...]
     extra: str | None = None
 
@@ -59,15 +65,40 @@ class FormatExporter:
         return found
 
 
+_FLOATS = (Precision.FP32, Precision.FP16)
+_INTEGERS = (Precision.INT8_WEIGHTS, Precision.INT8_DYNAMIC, Precision.INT8, Precision.INT8_INT16)
+
 EXPORTERS: dict[Format, FormatExporter] = {
-    Format.ONNX: FormatExporter("ONNX", to_onnx.write_onnx, to_onnx.TARGET, ("onnx", "onnxscript", "torch")),
+    Format.ONNX: FormatExporter(
+        "ONNX", to_onnx.write_onnx, to_onnx.TARGET, _FLOATS + _INTEGERS, ("onnx", "onnxscript", "torch")
+    ),
     Format.TFLITE: FormatExporter(
-        "TFLite", to_tflite.write_tflite, to_tflite.TARGET, ("litert-torch", "ai-edge-quantizer", "torch"), "tflite"
+        "TFLite",
+        to_tflite.write_tflite,
+        to_tflite.TARGET,
+        _FLOATS + _INTEGERS,
+        ("litert-torch", "ai-edge-quantizer", "torch"),
+        "tflite",
     ),
     Format.COREML: FormatExporter(
-        "Core ML", to_coreml.write_coreml, to_coreml.TARGET, ("coremltools", "torch"), "coreml"
+        "Core ML",
+        to_coreml.write_coreml,
+        to_coreml.TARGET,
+        (*_FLOATS, Precision.INT8_WEIGHTS, Precision.INT8, Precision.PALETTE8, Precision.PALETTE6),
+        ("coremltools", "torch"),
+        "coreml",
     ),
 }
+
+
+def require_precision(model_format: Format, precision: Precision) -> None:
+    """Raises `UsageError` where a format's exporter cannot write a precision; it says what the format has."""
+    exporter = EXPORTERS[model_format]
+    if precision not in exporter.precisions:
+        raise UsageError(
+            f"`precision` is '{precision}', which the {exporter.name} format does not have; choose one of "
+            f"{', '.join(exporter.precisions)}."
+        )
 
 
 def is_installed(model_format: Format) -> bool:

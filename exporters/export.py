@@ -9,7 +9,7 @@ from pathlib import Path
 import aml_edge
 from aml_edge.artifact import Artifact, Manifest
 from aml_edge.errors import SpaceMismatchError
-from aml_edge.exporters import EXPORTERS
+from aml_edge.exporters import EXPORTERS, require_precision
 from aml_edge.exporters.conversion_log import conversion_logged
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.verification import Verification
@@ -18,6 +18,7 @@ from aml_edge.formats import FORMATS, OperatorCensus
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
+from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.space import EmbeddingSpace, require_same_space
 
 
@@ -28,6 +29,7 @@ def export_student(
     *,
     whitening: Whitening | None = None,
     space: EmbeddingSpace | None = None,
+    quantized: QuantizedStudent | None = None,
 ) -> Artifact:
     """Returns the artifact written into the folder `out`: a whole file with its manifest, or nothing.
 
@@ -37,14 +39,21 @@ def export_student(
         out: folder; made where it is missing.
         whitening: of the teacher's index, folded into the file; needs `space`.
         space: of the teacher's index; the student's own where it is None.
+        quantized: the student, with the whitening, prepared for integers; a calibrated precision needs it.
 
     Raises:
+        UsageError: the format does not have the precision.
         SpaceMismatchError: the index is of another teacher, dimension or whitening.
         MissingExtraError: the converter is not installed.
         ExportError: the converter failed; the message names its log.
     """
+    require_precision(spec.format, spec.precision)
     exporter = EXPORTERS[spec.format]
-    network = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
+    if spec.precision.is_calibrated:
+        assert quantized is not None, "a calibrated precision comes with a prepared student"
+        network = quantized.graph.network
+    else:
+        network, quantized = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening), None
     manifest = Manifest(
         space=_space_of_file(checkpoint, whitening, space),
         preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
@@ -60,7 +69,7 @@ def export_student(
     log = artifact.path.with_name(artifact.path.name + ".log")
     with written_atomically(artifact.path) as partial:
         with conversion_logged(log, f"export of '{checkpoint.name}' to {spec.format} {spec.precision}"):
-            exporter.write(network, spec, partial)
+            exporter.write(network, spec, partial, quantized)
         FORMATS[spec.format].write_manifest(partial, manifest.dumps())
     write_text_atomically(artifact.sidecar_path, manifest.dumps() + "\n")
     return artifact

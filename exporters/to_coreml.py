@@ -16,11 +16,14 @@ from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats.mlpackage import MANIFEST
 from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.quantization.post_training import QuantizedStudent
 
 TARGET = "iOS17"
 
 
-def write_coreml(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+def write_coreml(
+    network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None = None
+) -> None:
     """Writes the package at `path`; in fp16 all before the pooling computes in half, the head in single precision."""
     try:
         import coremltools

@@ -9,12 +9,15 @@ import torch
 from aml_edge.artifact import Precision
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.quantization.post_training import QuantizedStudent
 
 OPSET = 20
 TARGET = f"opset {OPSET}"
 
 
-def write_onnx(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+def write_onnx(
+    network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None = None
+) -> None:
     """Writes the model at `path`; in fp16 all before the pooling computes in half, the head in single precision."""
     exported = network.with_half_trunk(spec.image_side_px) if spec.precision is Precision.FP16 else network
     program = torch.onnx.export(

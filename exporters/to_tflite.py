@@ -11,11 +11,14 @@ from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.quantization.post_training import QuantizedStudent
 
 TARGET = "LiteRT builtin operators"
 
 
-def write_tflite(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+def write_tflite(
+    network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None = None
+) -> None:
     """Writes the model at `path`; in fp16 the weights are half, and a CPU computes in single precision with them."""
     try:
         import litert_torch

@@ -33,6 +33,7 @@ from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.released import untrained_student
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.ranking import QueryGroundTruth
 from aml_edge.runtimes.fixed_input import thread_count
 from aml_edge.space import EmbeddingSpace
@@ -99,7 +100,7 @@ def specs(write_channel_means: Callable[..., None], monkeypatch: pytest.MonkeyPa
     """What reached the one exporter that is installed, ONNX's, which writes a small file in place of the student."""
     seen: list[ExportSpec] = []
 
-    def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    def write(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
         seen.append(spec)
         write_channel_means(path, spec.image_side_px)
 
@@ -232,7 +233,7 @@ def test_without_files_the_default_student_is_exported_first_and_that_is_said(
 def test_a_format_that_fails_is_left_out_and_the_others_are_measured(
     specs: list[ExportSpec], checkpoint: StudentCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    def fail(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
         raise RuntimeError("an operator that it does not know")
 
     broken = replace(EXPORTERS[Format.ONNX], name="Core ML", write=fail)

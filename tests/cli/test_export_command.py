@@ -32,6 +32,7 @@ from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.student import Student, StudentSpec
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.space import EmbeddingSpace
 
 CommandLine = Callable[..., Any]
@@ -65,7 +66,7 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> list[ExportSpec]:
     """Every spec that reached an exporter; each becomes an ONNX file of one transpose and 5000 half weights."""
     seen: list[ExportSpec] = []
 
-    def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    def write(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
         seen.append(spec)
         values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("image", "embedding")]
         weight = numpy_helper.from_array(np.ones(5000, np.float16), "weight")
@@ -156,7 +157,7 @@ def converted(monkeypatch: pytest.MonkeyPatch, lively_file: Path) -> Callable[[b
     """Makes every conversion to ONNX give the lively student's file, or the bytes that are handed in."""
 
     def give(model: bytes) -> None:
-        def write(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+        def write(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
             path.write_bytes(model)
 
         monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))

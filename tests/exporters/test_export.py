@@ -22,6 +22,7 @@ from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
 from aml_edge.preprocessing import Fit
+from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.space import EmbeddingSpace
 
 ONNX = ExportSpec(Format.ONNX, image_side_px=64)
@@ -137,7 +138,7 @@ def test_a_network_that_cannot_be_exported_is_one_line_and_a_log(
 def test_a_failure_leaves_the_older_file(
     checkpoint: StudentCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(network: DeployableStudent, spec: ExportSpec, path: Path) -> None:
+    def breaks(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
         path.write_bytes(b"half a file")
         raise RuntimeError("no space left on device")
 
@@ -153,7 +154,9 @@ def test_a_failure_leaves_the_older_file(
 def test_a_missing_converter_gives_the_pip_command(
     checkpoint: StudentCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    absent = FormatExporter("TFLite", EXPORTERS[Format.TFLITE].write, "", ("no-such-converter",), "tflite")
+    absent = FormatExporter(
+        "TFLite", EXPORTERS[Format.TFLITE].write, "", (Precision.FP32,), ("no-such-converter",), "tflite"
+    )
     monkeypatch.setitem(EXPORTERS, Format.TFLITE, absent)
     assert not is_installed(Format.TFLITE)
     with pytest.raises(MissingExtraError) as caught:
