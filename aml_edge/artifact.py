@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aml_edge.errors import ArtifactError, UsageError
 from aml_edge.preprocessing import Preprocessing
-from aml_edge.quantization.record import QuantizationRecord
+from aml_edge.quantization_record import QuantizationRecord
 from aml_edge.space import EmbeddingSpace
 
 MANIFEST_VERSION = 1

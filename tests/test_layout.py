@@ -15,7 +15,7 @@ SIBLINGS = ("exporters", "benchmarks", "training")
 CORE_ORDER = (
     ("errors", "printable", "progress", "native_output", "numpy_stand_ins", "pickle_weight", "file_lock", "read_ahead"),
     ("decoding", "script_errors"),
-    ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol"),
+    ("files", "space", "safe_pickle", "preprocessing", "scales", "protocol", "quantization_record"),
     ("artifact", "pixels"),
     ("downloading",),
     ("embedder",),
@@ -31,6 +31,7 @@ CORE_ORDER = (
     ("measures",),
     ("datasets",),
     ("index",),
+    ("quantization",),
     ("engines",),
     ("approximate", "querying", "answers", "query_images", "thumbnails"),
     ("search_page",),
