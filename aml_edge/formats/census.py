@@ -19,6 +19,7 @@ class OperatorCensus:
         dynamic_convolutions: convolutions that compute in integers, by the range of what each is given.
         weight_only_convolutions: convolutions in floating point that widen weights stored as integers or in a palette.
         float_convolutions: convolutions in floating point with weights that are too.
+        largest_float_convolution: number of weight values of the largest of these.
     """
 
     operators: Mapping[str, int]
@@ -29,3 +30,4 @@ class OperatorCensus:
     dynamic_convolutions: int = 0
     weight_only_convolutions: int = 0
     float_convolutions: int = 0
+    largest_float_convolution: int = 0

@@ -1,0 +1,57 @@
+"""The proof that a file is quantized as asked: its own operators are counted, whatever its converter said."""
+
+from __future__ import annotations
+
+from aml_edge.artifact import Precision
+from aml_edge.errors import ExportError
+from aml_edge.formats.census import OperatorCensus
+from aml_edge.quantization.graph import SiteKind
+from aml_edge.quantization.post_training import QuantizedStudent
+
+LARGEST_FLOAT_WEIGHT = 2048
+"""Where only weights are quantized, one of fewer values may stay in floating point: it hardly makes the file larger."""
+
+
+def require_quantized(census: OperatorCensus, precision: Precision, quantized: QuantizedStudent | None) -> None:
+    """Raises `ExportError` unless the convolutions of a file compute as its precision says.
+
+    Args:
+        census: of the file.
+        precision: that was asked for; nothing is asked of floating point.
+        quantized: that the file was made of, where the precision is calibrated.
+    """
+    if precision.is_calibrated:
+        assert quantized is not None, "a calibrated precision comes with a prepared student"
+        _require_integer_convolutions(census, precision, quantized)
+    elif precision.has_integer_weights:
+        _require_integer_weights(census, precision)
+
+
+def _require_integer_convolutions(census: OperatorCensus, precision: Precision, quantized: QuantizedStudent) -> None:
+    asked = [site.kind for site in quantized.quantization.integer_sites(quantized.graph)].count(SiteKind.CONVOLUTION)
+    if census.integer_convolutions != asked:
+        raise ExportError(
+            f"`precision` is '{precision}' and {asked} convolutions were to compute in integers, but in the file "
+            f"{census.integer_convolutions} do ({_counts(census)}); the file is not kept. Report it with the versions "
+            "of the converter, or choose another precision."
+        )
+
+
+def _require_integer_weights(census: OperatorCensus, precision: Precision) -> None:
+    dynamic = precision is Precision.INT8_DYNAMIC
+    made = census.dynamic_convolutions if dynamic else census.weight_only_convolutions
+    if made == 0 or census.largest_float_convolution >= LARGEST_FLOAT_WEIGHT:
+        how = "compute in integers chosen at each image" if dynamic else "widen weights stored in few bits"
+        raise ExportError(
+            f"`precision` is '{precision}' and the convolutions of {LARGEST_FLOAT_WEIGHT} weights and more were to "
+            f"{how}, but in the file {made} do and one in floating point has {census.largest_float_convolution} "
+            f"({_counts(census)}); the file is not kept. Report it with the versions of the converter, or choose "
+            "another precision."
+        )
+
+
+def _counts(census: OperatorCensus) -> str:
+    return (
+        f"{census.integer_convolutions} integer, {census.dynamic_convolutions} dynamic, "
+        f"{census.weight_only_convolutions} weight-only, {census.float_convolutions} float"
+    )
