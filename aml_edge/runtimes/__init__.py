@@ -13,12 +13,12 @@ from aml_edge.artifact import Artifact, Format
 from aml_edge.embedder import Embedder
 from aml_edge.errors import RuntimeUnavailableError, UsageError
 from aml_edge.runtimes.coreml_runtime import CoreMlEmbedder, on_mac
-from aml_edge.runtimes.litert_runtime import LiteRtEmbedder
+from aml_edge.runtimes.litert_runtime import LiteRtEmbedder, open_reference
 from aml_edge.runtimes.mil_runtime import MilEmbedder
-from aml_edge.runtimes.onnx_runtime import OnnxEmbedder
+from aml_edge.runtimes.onnx_runtime import OnnxEmbedder, open_precise
 from aml_edge.runtimes.tensorflow_runtime import TensorFlowEmbedder
 
-__all__ = ["RUNTIMES", "Runtime", "default_runtime", "open_artifact"]
+__all__ = ["RUNTIMES", "Runtime", "default_runtime", "exact_runtime", "open_artifact", "verification_runtime"]
 
 
 def _everywhere() -> bool:
@@ -37,6 +37,7 @@ class Runtime:
         module: what it imports, so that a benchmark can keep the import out of the time that a file takes to load.
         simulates: it computes what another runtime would; its speed says nothing of that one's.
         chooses_threads: it takes as many threads as it likes, so None is the only number that `open` takes.
+        exact_for: the runtime whose files in integers this one runs with kernels that are exact, not fast.
     """
 
     name: str
@@ -46,11 +47,18 @@ class Runtime:
     module: str | None = None
     simulates: bool = False
     chooses_threads: bool = False
+    exact_for: str | None = None
 
 
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime("onnxruntime", (Format.ONNX,), OnnxEmbedder, module="onnxruntime"),
+    "onnxruntime-precise": Runtime(
+        "onnxruntime-precise", (Format.ONNX,), open_precise, module="onnxruntime", exact_for="onnxruntime"
+    ),
     "litert": Runtime("litert", (Format.TFLITE,), LiteRtEmbedder, module="ai_edge_litert.interpreter"),
+    "litert-reference": Runtime(
+        "litert-reference", (Format.TFLITE,), open_reference, module="ai_edge_litert.interpreter", exact_for="litert"
+    ),
     "tensorflow": Runtime("tensorflow", (Format.TFLITE,), TensorFlowEmbedder, module="tensorflow"),
     "coreml": Runtime("coreml", (Format.COREML,), CoreMlEmbedder, on_mac, module="coremltools", chooses_threads=True),
     "mil": Runtime("mil", (Format.COREML,), MilEmbedder, module="torch", simulates=True),
@@ -63,6 +71,22 @@ def default_runtime(model_format: Format) -> str:
         if model_format in runtime.formats and runtime.runs_here():
             return runtime.name
     raise RuntimeUnavailableError(f"no runtime of this machine runs {model_format} files.")
+
+
+def exact_runtime(runtime: str) -> str | None:
+    """Returns the name of the runtime that has exact kernels for what another one runs; None where none has."""
+    return next((other.name for other in RUNTIMES.values() if other.exact_for == runtime), None)
+
+
+def verification_runtime(artifact: Artifact) -> str:
+    """Returns the name of the runtime that shows what a file computes, rather than what this processor makes of it.
+
+    Integers in ONNX Runtime take its precise kernels: the fast ones saturate on some processors. All else takes its
+    format's default.
+    """
+    name = default_runtime(artifact.manifest.format)
+    saturates = name == "onnxruntime" and artifact.manifest.precision.has_integer_activations
+    return "onnxruntime-precise" if saturates else name
 
 
 def open_artifact(artifact: Artifact, runtime: str | None = None, *, threads: int | None = None) -> Embedder:

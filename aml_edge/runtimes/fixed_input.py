@@ -70,3 +70,16 @@ def thread_count(threads: int | None) -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def named_with_kernels(name: str, artifact: Artifact, kernels: str | None) -> str:
+    """Returns a runtime's name, with the kernels that ran where a file in integers has a choice of them.
+
+    Args:
+        name: e.g. ``"onnxruntime cpu"``.
+        artifact: the file.
+        kernels: e.g. ``"precise"``; None for those that the runtime takes by itself.
+    """
+    if kernels is None and not artifact.manifest.precision.has_integer_activations:
+        return name
+    return f"{name}, {kernels or 'fast'} kernels"

@@ -16,11 +16,11 @@ from aml_edge.runtimes.fixed_input import embed_one_by_one, require_image_input,
 
 
 class TfliteEmbedder:
-    """An Embedder on an interpreter of the TensorFlow Lite kind, with XNNPACK.
+    """An Embedder on an interpreter of the TensorFlow Lite kind.
 
     Args:
         name: of the runtime, e.g. ``"litert cpu"``.
-        make_interpreter: the class `Interpreter` of the runtime's package.
+        make_interpreter: the class `Interpreter` of the runtime's package, its options given.
         artifact: a TFLite file with its manifest.
         threads: of one inference; None for all cores.
 
