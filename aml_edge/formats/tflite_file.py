@@ -8,32 +8,24 @@ Source: TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs); slots belo
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
+from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
 
-from aml_edge.errors import ArtifactError, MissingExtraError
+from aml_edge.errors import ArtifactError
 from aml_edge.files import written_atomically
 from aml_edge.formats.census import OperatorCensus
 from aml_edge.formats.flatbuffer import Flatbuffer, FlatbufferError, Table
-from aml_edge.formats.tflite_metadata import (
-    IDENTIFIER,
-    MODEL_BUFFERS,
-    MODEL_SUBGRAPHS,
-    SUBGRAPH_OPERATORS,
-    extent_of,
-    find_metadata,
-    with_metadata,
-)
+from aml_edge.formats.tflite_graph import ABSENT, TfliteOperator, TfliteSubgraph, read_subgraphs
+from aml_edge.formats.tflite_metadata import IDENTIFIER, find_metadata, with_metadata
 
 MANIFEST_NAME = b"aml-edge.manifest"
 TRANSPOSES = {"TRANSPOSE"}
-
-MODEL_OPERATOR_CODES = 1
-CODE_DEPRECATED, CODE_CUSTOM, CODE_BUILTIN = 0, 1, 3
-SUBGRAPH_TENSORS = 0
-TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER = 0, 1, 2
-OPERATOR_CODE = 0
+CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
+INTEGERS = {"int8", "uint8", "int16"}
+"""That stand for the real values of activations."""
+WEIGHT_INTEGERS = {"int8", "uint8", "int4", "int2"}
 
 
 def read_manifest(path: Path) -> str | None:
@@ -72,29 +64,79 @@ def hash_content(path: Path) -> str:
 
 
 def take_census(path: Path) -> OperatorCensus:
-    """Returns the counts of the operators of all subgraphs and of the values of their constant tensors."""
+    """Returns the counts of the operators of all subgraphs, of those in integers, and of the values of constants."""
+    operators: Counter[str] = Counter()
+    integer: Counter[str] = Counter()
+    convolutions: Counter[_Computing] = Counter()
+    weights: Counter[str] = Counter()
+    counted: set[int] = set()
+    largest = 0
     try:
-        from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
-    except ImportError:
-        raise MissingExtraError("ai-edge-litert", "tflite", "counting the operators of a TFLite file") from None
-    try:
-        model = _load(path)
-        codes = [_operator_name(code, _names(BuiltinOperator)) for code in model.tables(MODEL_OPERATOR_CODES)]
-        constant = [extent_of(buffer) is not None for buffer in model.tables(MODEL_BUFFERS)]
-        types = _names(TensorType)
-        operators: Counter[str] = Counter()
-        weights: Counter[str] = Counter()
-        counted: set[int] = set()
-        for subgraph in model.tables(MODEL_SUBGRAPHS):
-            operators.update(codes[entry.unsigned(OPERATOR_CODE, 4)] for entry in subgraph.tables(SUBGRAPH_OPERATORS))
-            for tensor in subgraph.tables(SUBGRAPH_TENSORS):
-                buffer = tensor.unsigned(TENSOR_BUFFER, 4)
-                if constant[buffer] and buffer not in counted:
-                    counted.add(buffer)
-                    weights[types[tensor.unsigned(TENSOR_TYPE, 1)].lower()] += math.prod(tensor.integers(TENSOR_SHAPE))
-    except (FlatbufferError, IndexError, KeyError) as problem:
+        for subgraph in read_subgraphs(_load(path)):
+            operators.update(operator.name for operator in subgraph.operators)
+            integer.update(operator.name for operator in subgraph.operators if _is_integer(subgraph, operator))
+            for how, values in _convolutions(subgraph):
+                convolutions[how] += 1
+                largest = max(largest, values) if how is _Computing.FLOAT else largest
+            for tensor in subgraph.tensors:
+                if tensor.constant and tensor.buffer not in counted:
+                    counted.add(tensor.buffer)
+                    weights[tensor.type] += tensor.values
+    except FlatbufferError as problem:
         raise _damaged(path, problem) from None
-    return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
+    return OperatorCensus(
+        dict(operators),
+        dict(weights),
+        transposes=sum(operators[name] for name in TRANSPOSES),
+        integer_operators=dict(integer),
+        integer_convolutions=convolutions[_Computing.INTEGER],
+        dynamic_convolutions=convolutions[_Computing.DYNAMIC],
+        weight_only_convolutions=convolutions[_Computing.WEIGHT_ONLY],
+        float_convolutions=convolutions[_Computing.FLOAT],
+        largest_float_convolution=largest,
+    )
+
+
+class _Computing(Enum):
+    """How a convolution computes."""
+
+    INTEGER = auto()
+    DYNAMIC = auto()
+    WEIGHT_ONLY = auto()
+    FLOAT = auto()
+
+
+def _convolutions(subgraph: TfliteSubgraph) -> Iterator[tuple[_Computing, int]]:
+    """Yields how each convolution computes and how many weights it has."""
+    widened = {
+        output: subgraph.given(operator, 0)
+        for operator in subgraph.operators
+        if operator.name == "DEQUANTIZE"
+        for output in operator.outputs
+    }
+    for operator in subgraph.operators:
+        if operator.name not in CONVOLUTIONS:
+            continue
+        activation, weight = subgraph.given(operator, 0), subgraph.given(operator, 1)
+        if activation is None or weight is None:
+            raise FlatbufferError(f"it has a {operator.name} without weights")
+        stored = widened.get(operator.inputs[1])
+        if activation.type in INTEGERS:
+            how = _Computing.INTEGER
+        elif weight.type in WEIGHT_INTEGERS:
+            how = _Computing.DYNAMIC
+        elif stored is not None and stored.type in WEIGHT_INTEGERS:
+            how = _Computing.WEIGHT_ONLY
+        else:
+            how = _Computing.FLOAT
+        yield how, weight.values
+
+
+def _is_integer(subgraph: TfliteSubgraph, operator: TfliteOperator) -> bool:
+    """Returns whether an operator takes and gives integers that stand for real values."""
+    taken = subgraph.given(operator, 0)
+    given = [subgraph.tensors[number].type for number in operator.outputs if number != ABSENT]
+    return taken is not None and taken.type in INTEGERS and bool(given) and INTEGERS.issuperset(given)
 
 
 def _load(path: Path) -> Table:
@@ -106,13 +148,3 @@ def _load(path: Path) -> Table:
 
 def _damaged(path: Path, problem: Exception) -> ArtifactError:
     return ArtifactError(f"{path} is not a TFLite file that can be read: {problem}; export it again.")
-
-
-def _operator_name(code: Table, builtin: dict[int, str]) -> str:
-    name = builtin[max(code.unsigned(CODE_DEPRECATED, 1), code.unsigned(CODE_BUILTIN, 4))]
-    return code.content(CODE_CUSTOM).decode(errors="replace") if name == "CUSTOM" else name
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    """Returns the names of an enumeration of LiteRT's schema by their numbers."""
-    return {number: name for name, number in vars(enumeration).items() if not name.startswith("_")}
