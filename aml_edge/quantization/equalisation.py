@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aml_edge.quantization.graph import HEAD, Site, SiteGraph, SiteKind, aten
+from aml_edge.quantization.aten_graph import aten
+from aml_edge.quantization.graph import HEAD, Site, SiteGraph, SiteKind
 from aml_edge.quantization.observation import Observations
 
 SMALLEST_FACTOR = 1e-3

@@ -9,26 +9,22 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.quantization.aten_graph import aten, aten_graph, with_folded_batch_norms
 
 INPUT = "input"
 """The name of the normalised image, the first activation."""
 HEAD = "head"
 """The block after the adaptor: GeM, whitening, L2."""
-MOST_IMAGES = 64
-"""In one run of a graph."""
 NORMALISE, STUDENT, TRUNK = "normalise", "student.", "backbone.trunk."
-
-aten = torch.ops.aten
 
 
 class SiteKind(StrEnum):
@@ -70,8 +66,8 @@ class SiteGraph:
     """A network as a graph, with its sites.
 
     Args:
-        network: with the graph's weights, batch normalisations folded; what a converter takes.
-        module: (B, H, W, 3) uint8 → (B, D) float32, B up to `MOST_IMAGES`; SiLU is a product with a sigmoid.
+        network: batch normalisations folded; what a converter takes. Its weights are the graph's.
+        module: (B, H, W, 3) uint8 → (B, D) float32, B up to 64; SiLU is a product with a sigmoid.
         sites: in the order in which they run.
         activations: name of a node → name of the activation that it makes.
         moved: name of a node that only moves values, e.g. pads with zeros → name of the activation that it moves.
@@ -102,15 +98,19 @@ class SiteGraph:
 
     def with_state(self, changed: Mapping[str, Tensor]) -> SiteGraph:
         """Returns a graph with some weights or biases replaced, by name; this one is left as it is."""
-        copied = replace(self, network=copy.deepcopy(self.network), module=copy.deepcopy(self.module))
+        network = copy.deepcopy(self.network)
+        module = fx.GraphModule(self.module, self.module.graph)
+        nodes: Iterable[Any] = module.graph.nodes
+        parameters = dict(network.named_parameters())
+        for path in {str(node.target) for node in nodes if node.op == "get_attr"} & parameters.keys():
+            owner, _, name = path.rpartition(".")
+            setattr(module.get_submodule(owner), name, parameters[path])
         with torch.no_grad():
             for name, value in changed.items():
-                copied.state(name).copy_(value)
-                copied.network.get_parameter(name).copy_(value)
-        return copied
+                network.get_parameter(name).copy_(value)
+        return replace(self, network=network, module=module)
 
 
-_BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 _KINDS = {
     aten.conv2d.default: SiteKind.CONVOLUTION,
     aten.add.Tensor: SiteKind.ADD,
@@ -126,6 +126,8 @@ _MOVING = {
     aten.max_pool2d.default,
     aten.permute.default,
     aten.view.default,
+    aten.reshape.default,
+    aten.flatten.using_ints,
     aten.clone.default,
 }
 """They give values that they were given, or zeros."""
@@ -138,42 +140,10 @@ def site_graph(network: DeployableStudent, image_side_px: int) -> SiteGraph:
         network: left as it is; the graph has weights of its own.
         image_side_px: of the square image that the graph takes.
     """
-    network = network.folded(image_side_px)
-    for convolution in network.modules():
-        if isinstance(convolution, nn.Conv2d) and convolution.bias is None:
-            convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
-    image = torch.zeros(2, image_side_px, image_side_px, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch.export deprecates its own calls
-        program = torch.export.export(network, (image,), dynamic_shapes=({0: batch},))
-        program = program.run_decompositions({aten.silu.default: lambda values: values * values.sigmoid()})
-    module = program.module()
-    assert isinstance(module, fx.GraphModule)
-    _drop_identities(module)
+    network = with_folded_batch_norms(network, image_side_px)
+    module = aten_graph(network, image_side_px)
     sites, activations, moved = _sites(module)
     return SiteGraph(network, module, sites, activations, moved, image_side_px)
-
-
-def _drop_identities(module: fx.GraphModule) -> None:
-    """Takes out what changes no value: batch normalisations that were folded."""
-    for node in list(module.graph.nodes):
-        if node.target is _BATCH_NORM and _is_identity(module, node):
-            for taken in list(node.users):
-                taken.replace_all_uses_with(node.args[0])
-                module.graph.erase_node(taken)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-
-
-def _is_identity(module: fx.GraphModule, node: Any) -> bool:
-    """Returns whether a batch normalisation multiplies by one and adds zero, and only its values are used."""
-    scale, shift, mean, variance = (operator.attrgetter(str(one.target))(module) for one in _nodes(node)[1:5])
-    return (
-        all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
-        and bool((scale == 1).all() and (shift == 0).all() and (mean == 0).all())
-        and bool((variance + node.args[6] == 1).all())
-    )
 
 
 def _sites(module: fx.GraphModule) -> tuple[tuple[Site, ...], dict[str, str], dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aml_edge.networks.deployable import DeployableStudent
@@ -12,7 +12,7 @@ from aml_edge.quantization.bias_correction import bias_corrected
 from aml_edge.quantization.dead_channels import with_biases_that_fit
 from aml_edge.quantization.equalisation import equalised
 from aml_edge.quantization.graph import HEAD, SiteGraph, site_graph
-from aml_edge.quantization.observation import observe, quantization_of
+from aml_edge.quantization.observation import Observations, observe, quantization_of
 from aml_edge.quantization.quantization import Quantization
 
 
@@ -51,22 +51,61 @@ class QuantizedStudent:
     quantization: Quantization
 
 
-def quantize_post_training(
+@dataclass(frozen=True, eq=False)
+class PostTraining:
+    """A network that was observed and equalised: from it, any choice of blocks is quantized without more images.
+
+    Args:
+        graph: the network in floating point, equalised where the options say so.
+        observations: of `graph`.
+        options: how it is quantized.
+    """
+
+    graph: SiteGraph
+    observations: Observations
+    options: PostTrainingOptions
+
+    @property
+    def float_blocks(self) -> frozenset[str]:
+        """The blocks that the options leave in floating point."""
+        stem = {self.graph.blocks[0]} if self.options.float_stem else set()
+        head = {HEAD} if self.options.float_head else set()
+        return self.options.float_blocks | stem | head
+
+    def quantized(self, float_blocks: Iterable[str] | None = None) -> QuantizedStudent:
+        """Returns the network prepared for integers in all blocks but some.
+
+        Args:
+            float_blocks: these and no others stay in floating point; None for those of the options.
+
+        Raises:
+            QuantizationError: the network has no such block.
+        """
+        blocks = self.float_blocks if float_blocks is None else float_blocks
+        bits = self.options.activation_bits
+        quantization = quantization_of(self.graph, self.observations, activation_bits=bits).with_float(blocks)
+        graph = self.graph
+        if self.options.correct_bias:
+            graph = bias_corrected(graph, quantization, self.observations)
+        return QuantizedStudent(with_biases_that_fit(graph, quantization), quantization)
+
+
+def observed_for_quantization(
     network: DeployableStudent,
     images: Sequence[Pixels],
     options: PostTrainingOptions | None = None,
     progress: Progress | None = None,
-) -> QuantizedStudent:
-    """Returns a network prepared for integers by what calibration images show; the same images give the same.
+) -> PostTraining:
+    """Returns a network after all that needs images; the same images give the same.
 
     Args:
         network: left as it is.
         images: (H, W, 3) uint8 each, of one square side.
-        options: how.
+        options: how it will be quantized.
         progress: where the passes are announced.
 
     Raises:
-        QuantizationError: an activation is not finite, or a block to leave in floating point is not in the network.
+        QuantizationError: an activation is not finite.
     """
     options = options or PostTrainingOptions()
     graph = site_graph(network, images[0].shape[0])
@@ -74,10 +113,21 @@ def quantize_post_training(
     if options.equalise:
         graph = equalised(graph, observations)
         observations = observe(graph, images, progress)
-    blocks = set(options.float_blocks)
-    blocks |= {HEAD} if options.float_head else set()
-    blocks |= {graph.blocks[0]} if options.float_stem else set()
-    quantization = quantization_of(graph, observations, activation_bits=options.activation_bits).with_float(blocks)
-    if options.correct_bias:
-        graph = bias_corrected(graph, quantization, observations)
-    return QuantizedStudent(with_biases_that_fit(graph, quantization), quantization)
+    return PostTraining(graph, observations, options)
+
+
+def quantize_post_training(
+    network: DeployableStudent,
+    images: Sequence[Pixels],
+    options: PostTrainingOptions | None = None,
+    progress: Progress | None = None,
+) -> QuantizedStudent:
+    """Returns a network prepared for integers by what calibration images show.
+
+    Args:
+        network, images, options, progress: as of `observed_for_quantization`.
+
+    Raises:
+        QuantizationError: an activation is not finite, or a block to leave in floating point is not in the network.
+    """
+    return observed_for_quantization(network, images, options, progress).quantized()
