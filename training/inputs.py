@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aml_edge.errors import ImageError
 from aml_edge.networks.normalisation import Normalise
-from aml_edge.networks.trainable import Trainable
+from aml_edge.training.trainable import Trainable
 from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aml_edge.errors import TrainingError, UsageError
 from aml_edge.networks.frozen_batch_norm import freeze_batch_norm
-from aml_edge.networks.trainable import Trainable
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.batches import Group
 from aml_edge.training.optimisation import build_optimiser, rate_share
 from aml_edge.training.processes import Processes

@@ -10,7 +10,7 @@ from torch import nn
 
 from aml_edge.errors import UsageError
 from aml_edge.networks.torchvision_guard import import_timm
-from aml_edge.networks.trainable import Trainable
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.settings import Schedule, TrainingSettings
 
 

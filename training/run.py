@@ -22,7 +22,7 @@ from aml_edge.networks.checkpoints import (
     weights_sha256,
 )
 from aml_edge.networks.student import Student
-from aml_edge.networks.trainable import Trainable
+from aml_edge.training.trainable import Trainable
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.space import EmbeddingSpace, require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor

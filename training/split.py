@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aml_edge.embedder import Embeddings
-from aml_edge.networks.trainable import Trainable
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.batches import Group, forward_by_shape
 from aml_edge.training.evaluation_mode import evaluation_mode
 from aml_edge.training.inputs import TrainingInputs

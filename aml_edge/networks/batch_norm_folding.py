@@ -24,13 +24,18 @@ def fold_batch_norms(network: AnyModule, image: Tensor) -> AnyModule:
     """
     folded = copy.deepcopy(network)
     with torch.no_grad():
-        for convolution, normalisation in _pairs(folded, image):
+        for convolution, normalisation in batch_norms_after_convolutions(folded, image):
             _fold(convolution, normalisation)
     return folded
 
 
-def _pairs(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Returns each batch normalisation whose input is a convolution's output, with that convolution, one run each."""
+def batch_norms_after_convolutions(network: nn.Module, image: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Returns each batch normalisation whose input is a convolution's output, after that convolution, one run each.
+
+    Args:
+        network: in evaluation mode.
+        image: an input to find them with.
+    """
     made_by: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 

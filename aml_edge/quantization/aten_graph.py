@@ -44,7 +44,9 @@ def aten_graph(network: DeployableStudent, image_side_px: int) -> fx.GraphModule
     assert isinstance(module, fx.GraphModule)
     nodes: Iterable[Any] = list(module.graph.nodes)
     for node in nodes:
-        if _is_identity(module, node):
+        if node.target is aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)  # it says that the image is on the CPU, where the graph was made
+        elif _is_identity(module, node):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
