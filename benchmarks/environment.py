@@ -29,6 +29,7 @@ TELLING_INSTRUCTIONS = (
     *("asimddp", "asimdhp", "i8mm", "bf16", "sve"),
 )
 """Instruction sets that decide how fast a network runs, as /proc/cpuinfo names them (x86, then Arm)."""
+VNNI = ("avx_vnni", "avx512_vnni")
 CPU_INFO = Path("/proc/cpuinfo")
 ARM_LTD = "0x41"
 ARM_CORES = {
@@ -59,6 +60,8 @@ class Environment:
         system: operating system, release and architecture.
         cpu: model as the system names it.
         instruction_sets: of `TELLING_INSTRUCTIONS`; empty where the system does not say.
+        vnni: whether an x86 processor multiplies 8-bit integers into 32-bit sums, which without it go through 16 bits
+            that saturate; None for other processors, and where the system does not say.
         cores: that this process may use.
         cpu_quota: cores' worth of time that a container allows; None where there is no limit.
         governor: of the clock frequency; None where the system does not say, as in most virtual machines.
@@ -78,6 +81,7 @@ class Environment:
     accelerators: tuple[str, ...]
     python: str
     versions: Mapping[str, str]
+    vnni: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def describe_environment(cores: int, accelerators: Sequence[str] = ()) -> Enviro
         accelerators=tuple(accelerators),
         python=platform.python_version(),
         versions=_versions(DISTRIBUTIONS),
+        vnni=_vnni(),
     )
 
 
@@ -171,6 +176,11 @@ def _instruction_sets() -> tuple[str, ...]:
     fields = _cpu_fields(_text(CPU_INFO))
     known = (fields.get("flags") or fields.get("Features") or "").split()
     return tuple(one for one in TELLING_INSTRUCTIONS if one in known)
+
+
+def _vnni() -> bool | None:
+    flags = _cpu_fields(_text(CPU_INFO)).get("flags")  # Arm's are called features
+    return None if flags is None else any(one in flags.split() for one in VNNI)
 
 
 def _cpu_fields(cpu_info: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aml_edge.benchmarks import search_tables, text_tables
+from aml_edge.benchmarks import front_tables, kernel_warnings, search_tables, text_tables
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
 
@@ -12,10 +12,14 @@ from aml_edge.benchmarks.text_tables import TextTable
 def format_markdown(report: BenchmarkReport) -> str:
     """Returns the report as a Markdown text that ends in a newline."""
     blocks = [block for group in report.groups for block in _group(group)]
+    for front in front_tables.shown_fronts(report.groups):
+        blocks += [_escape(front_tables.front_line(front)), _table(front_tables.front_table(front))]
+    blocks += [_escape(sentence) for sentence in front_tables.recommendations(report.groups)]
     searched = search_tables.search_table(report)
     if searched is not None:
         blocks += [_escape(search_tables.search_line(report) or ""), _table(searched)]
-    blocks += [f"**{warning}**" for warning in text_tables.warnings(report)]
+    warnings = (*kernel_warnings.kernel_warnings(report), *text_tables.warnings(report))
+    blocks += [f"**{_escape(warning)}**" for warning in warnings]
     circumstances = (
         *text_tables.machine_lines(report.environment),
         text_tables.plan_line(report.plan, report.threads),
@@ -41,7 +45,8 @@ def _group(group: GroupReport) -> Iterator[str]:
     if lost is not None:
         yield _escape(search_tables.approximation_line(group) or "")
         yield _table(lost)
-    for sentence in (*text_tables.verdicts(group), *text_tables.refusals(group)):
+    said = (kernel_warnings.agreement_lines, text_tables.verdicts, text_tables.refusals)
+    for sentence in (sentence for say in said for sentence in say(group)):
         yield _escape(sentence)
 
 

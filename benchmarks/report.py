@@ -9,15 +9,18 @@ from pathlib import Path
 from aml_edge.artifact import Format, Precision
 from aml_edge.benchmarks.cost import CostReport
 from aml_edge.benchmarks.environment import Environment, MachineLoad
+from aml_edge.benchmarks.kernel_agreement import KernelAgreement
+from aml_edge.benchmarks.kernels import Kernels
 from aml_edge.benchmarks.latency import LatencyPlan
 from aml_edge.benchmarks.retrieval import AsymmetricMap
+from aml_edge.benchmarks.row_accuracy import SAMPLE
 from aml_edge.benchmarks.search_latency import SearchReport
 from aml_edge.benchmarks.timing import ThreadsReport
 from aml_edge.benchmarks.worker import Throughput
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
-MAP, SEARCH = "mAP", "search"
+MAP, SEARCH, KERNELS, FRONT, OVER_FP32 = "mAP", "search", "kernels", "front", "× fp32"
 INCLUDES: Mapping[str, str] = {
     "latency": "one image, fitted pixels in memory to the final embedding in memory: copies in and out, normalisation, "
     "network, whitening where the file has it; decoding and resizing are left out. Rows take short turns in shuffled "
@@ -33,6 +36,13 @@ INCLUDES: Mapping[str, str] = {
     "images/s": "in batches where the runtime takes them; exported files have batch 1.",
     "file": "what is stored: weights and graph; PyTorch's weights alone.",
     MAP: "student's queries against the teacher's database, which is the index; in points of 100.",
+    KERNELS: "of files whose convolutions take integers: fast ones, which the runtime takes by itself, and precise or "
+    "reference ones, which show what the file computes, not what this processor makes of it. Reference kernels are not "
+    f"timed, and embed {SAMPLE} queries unless --runtime names them.",
+    OVER_FP32: "times as fast as the fp32 file of the same format in the same runtime, taken as the speed-up is.",
+    FRONT: "no other file is at least as good in each of these measures and better in one. Time is that of the fast "
+    "kernels with the fewest threads, mAP that of the precise ones where the runtime has them; PyTorch and rows that "
+    "were not timed take no part.",
     SEARCH: "one query's embedding to its ten nearest images, one query a call, rows and structures in memory; recall "
     "is the mean share of the exact search's ten.",
 }
@@ -55,6 +65,9 @@ class RowReport:
         retrieval: None where no ground truth was given.
         not_run: why no time was taken, or None where it was.
         verdict: what the file's verdict is worth now, in words; None for the student.
+        kernels: which integer kernels ran; None where the row is computed in floats, or the runtime does not say.
+        agreement: of exact kernels with the fast ones of the same file; None for other rows, and without queries.
+        on_front: whether the row is on the Pareto front (`aml_edge.benchmarks.pareto`); None where it takes no part.
     """
 
     label: str
@@ -69,6 +82,14 @@ class RowReport:
     retrieval: AsymmetricMap | None = None
     not_run: str | None = None
     verdict: str | None = None
+    kernels: Kernels | None = None
+    agreement: KernelAgreement | None = None
+    on_front: bool | None = None
+
+    @property
+    def narrowest(self) -> ThreadsReport | None:
+        """The report with the fewest threads; None where it was not run."""
+        return self.by_threads[0] if self.by_threads else None
 
     @property
     def widest(self) -> ThreadsReport | None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aml_edge.artifact import Artifact, Format, Manifest
+from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.benchmarks.file_subject import FileSubject
+from aml_edge.benchmarks.kernels import NOT_TIMED, is_timed, kernels_of
 from aml_edge.benchmarks.student_subject import CPU, CUDA, StudentSubject, cuda_devices
 from aml_edge.benchmarks.subject import Subject
 from aml_edge.errors import UsageError
@@ -50,6 +51,7 @@ class Row:
         artifact: None for the student.
         subjects: number of threads → what runs with them; None where the device decides.
         not_run: why it cannot be timed, where that is known before.
+        sampled: its accuracy is measured on a few queries only.
     """
 
     label: str
@@ -58,6 +60,7 @@ class Row:
     artifact: Artifact | None
     subjects: tuple[tuple[int | None, Subject], ...]
     not_run: str | None = None
+    sampled: bool = False
 
 
 def group_artifacts(artifacts: Sequence[Artifact]) -> tuple[tuple[Artifact, ...], ...]:
@@ -111,10 +114,29 @@ def file_rows(artifacts: Sequence[Artifact], runtimes: Sequence[str], threads: S
     )
 
 
-def runtimes_for(model_format: Format, named: Sequence[str] = ()) -> tuple[Runtime, ...]:
-    """Returns the runtimes to run a format in: those named, or every one that is installed here and simulates nothing.
+def fp32_place(rows: Sequence[Row], row: Row) -> int | None:
+    """Returns the place of the first fp32 file of a row's format in its runtime; None for fp32 itself, and without."""
+    if row.artifact is None or row.artifact.manifest.precision is Precision.FP32:
+        return None
+    wanted = (row.runtime, row.artifact.manifest.format, Precision.FP32)
+    for place, other in enumerate(rows):
+        manifest = None if other.artifact is None else other.artifact.manifest
+        if manifest is not None and (other.runtime, manifest.format, manifest.precision) == wanted:
+            return place
+    return None
+
+
+def runtimes_for(
+    model_format: Format, named: Sequence[str] = (), *, integer_activations: bool = False
+) -> tuple[Runtime, ...]:
+    """Returns the runtimes to run a file in: those named, or every one that is installed here and simulates nothing.
 
     Where there is none of the latter, the first that could be elsewhere, so that the format has a row that says so.
+
+    Args:
+        model_format: of the file.
+        named: names of `RUNTIMES`.
+        integer_activations: whether exact kernels are of interest, unless they are named: floats need none.
 
     Raises:
         UsageError: a name that is none of `RUNTIMES`.
@@ -125,7 +147,8 @@ def runtimes_for(model_format: Format, named: Sequence[str] = ()) -> tuple[Runti
     fitting = [runtime for runtime in RUNTIMES.values() if model_format in runtime.formats]
     if named:
         return tuple(runtime for runtime in fitting if runtime.name in named)
-    real = [runtime for runtime in fitting if not runtime.simulates]
+    wanted = [runtime for runtime in fitting if integer_activations or runtime.exact_for is None]
+    real = [runtime for runtime in wanted if not runtime.simulates]
     return tuple(runtime for runtime in real if runtime.runs_here() and _is_installed(runtime)) or tuple(real[:1])
 
 
@@ -137,17 +160,27 @@ def simulator_of(model_format: Format) -> Runtime | None:
 
 def _rows_of(artifact: Artifact, runtimes: Sequence[str], threads: Sequence[int]) -> Iterator[Row]:
     manifest = artifact.manifest
-    for runtime in runtimes_for(manifest.format, runtimes):
+    integer = manifest.precision.has_integer_activations
+    for runtime in runtimes_for(manifest.format, runtimes, integer_activations=integer):
         counts = (None,) if runtime.chooses_threads else tuple(threads)
         subjects = tuple((count, FileSubject(artifact, runtime.name, count)) for count in counts)
+        not_run = SIMULATED if runtime.simulates else None if is_timed(runtime.name) else NOT_TIMED
         yield Row(
-            label=f"{manifest.format} {manifest.precision}, {runtime.name}",
+            label=_label(artifact, runtime),
             runtime=runtime.name,
             device=CPU,
             artifact=artifact,
-            subjects=() if runtime.simulates else subjects,
-            not_run=SIMULATED if runtime.simulates else None,
+            subjects=subjects if not_run is None else (),
+            not_run=not_run,
+            sampled=not is_timed(runtime.name) and not runtimes,
         )
+
+
+def _label(artifact: Artifact, runtime: Runtime) -> str:
+    """Returns format, precision and runtime, and a file's integer kernels where the runtime's name has them not."""
+    kernels = kernels_of(artifact, runtime.name) if runtime.exact_for is None else None
+    named = f"{artifact.manifest.format} {artifact.manifest.precision}, {runtime.name}"
+    return named if kernels is None else f"{named} {kernels}"
 
 
 def _is_installed(runtime: Runtime) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,13 @@ import numpy as np
 from aml_edge.artifact import Artifact
 from aml_edge.benchmarks.cost import CostReport, measure_cost
 from aml_edge.benchmarks.environment import LoadWatch, describe_environment
+from aml_edge.benchmarks.kernel_agreement import compare_kernels
+from aml_edge.benchmarks.kernels import kernels_of
 from aml_edge.benchmarks.latency import LatencyPlan
+from aml_edge.benchmarks.pareto import mark_fronts
 from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport, GroupReport, RowReport
-from aml_edge.benchmarks.retrieval import AnsweredQueries, AsymmetricMap, GroundTruth, answer_queries, open_row
+from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth
+from aml_edge.benchmarks.row_accuracy import measure_accuracy
 from aml_edge.benchmarks.rows import Group, Row, file_rows, student_rows
 from aml_edge.benchmarks.search_latency import SearchReport, time_searches
 from aml_edge.benchmarks.student_subject import cuda_devices
@@ -94,7 +98,7 @@ def run_benchmark(
         load=watch.finish(_cpu_seconds() - before),
         plan=settings.plan,
         threads=settings.thread_counts,
-        groups=tuple(measured),
+        groups=mark_fronts(measured),
         includes=INCLUDES,
         search=search,
     )
@@ -111,13 +115,15 @@ def _measure_group(
         rows = [*student_rows(group, folder, settings.thread_counts), *rows_of_files]
         timed = time_rows(rows, settings.plan, settings.start_worker, progress)
         weights_bytes = None if group.checkpoint is None else (folder / STUDENT_FILE).stat().st_size
-    reports, embedded = [], []
-    for row, one in zip(rows, timed, strict=True):
-        refused = one.refusal is not None and row.not_run is None
-        answered = _retrieval(row, group, settings.truth, progress, refused=refused)
-        reports.append(_report(row, one, weights_bytes, None if answered is None else answered.found))
-        if answered is not None:
-            embedded.append(answered.embeddings)
+    accuracies = [
+        measure_accuracy(row, group, settings.truth, progress, refused=one.refusal is not None and row.not_run is None)
+        for row, one in zip(rows, timed, strict=True)
+    ]
+    agreements = compare_kernels(rows, accuracies)
+    reports = [
+        replace(_report(row, one, weights_bytes, None if accuracy is None else accuracy.found), agreement=agreement)
+        for row, one, accuracy, agreement in zip(rows, timed, accuracies, agreements, strict=True)
+    ]
     manifest = group.manifest
     cost, notes = _cost(group)
     report = GroupReport(
@@ -131,7 +137,7 @@ def _measure_group(
         rows=tuple(reports),
         notes=(*_notes(group), *notes),
     )
-    return report, embedded
+    return report, [one.embeddings for one in accuracies if one is not None and one.found is not None]
 
 
 def _time_searches(
@@ -160,20 +166,8 @@ def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: Asy
         retrieval=retrieval,
         not_run=timed.refusal,
         verdict=None if artifact is None else artifact.standing,
+        kernels=None if artifact is None else kernels_of(artifact, row.runtime),
     )
-
-
-def _retrieval(
-    row: Row, group: Group, truth: GroundTruth | None, progress: Progress, *, refused: bool
-) -> AnsweredQueries | None:
-    """Returns what the row's queries find; None where there is no ground truth, or nothing here can embed them."""
-    embedder = None if truth is None else open_row(row, group, truth.index, refused=refused)
-    if truth is None or embedder is None:
-        return None
-    try:
-        return answer_queries(embedder, truth, progress, row.label)
-    finally:
-        embedder.close()
 
 
 def _require_space_of_index(artifacts: Sequence[Artifact], truth: GroundTruth) -> None:

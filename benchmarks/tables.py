@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aml_edge.artifact import Verdict
-from aml_edge.benchmarks import search_tables, text_tables
+from aml_edge.benchmarks import front_tables, kernel_warnings, search_tables, text_tables
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
 
@@ -24,7 +24,7 @@ def render_benchmark(report: BenchmarkReport, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for group in report.groups:
         parts += [*_group(group, brief=width < WIDE_COLUMNS), Text()]
-    return Group(*parts, *_search(report), *_circumstances(report))
+    return Group(*parts, *_fronts(report), *_search(report), *_circumstances(report))
 
 
 def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
@@ -46,11 +46,24 @@ def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
         yield Text()
         yield Padding(Text(search_tables.approximation_line(group, brief=brief) or ""), INDENT)
         yield Padding(_table(lost), INDENT)
+    for line in kernel_warnings.agreement_lines(group):
+        yield Padding(Text(line), INDENT)
     yield Text()
     for verdict in text_tables.verdicts(group):
         yield Padding(Text(verdict, "" if verdict.endswith(f": {Verdict.VERIFIED}") else "yellow"), INDENT)
     for reason in text_tables.refusals(group):
         yield Padding(Text(reason, "yellow"), INDENT)
+
+
+def _fronts(report: BenchmarkReport) -> Iterator[RenderableType]:
+    for front in front_tables.shown_fronts(report.groups):
+        yield Text(front_tables.front_line(front))
+        yield Padding(_table(front_tables.front_table(front)), INDENT)
+        yield Text()
+    said = front_tables.recommendations(report.groups)
+    yield from (Text(sentence) for sentence in said)
+    if said:
+        yield Text()
 
 
 def _search(report: BenchmarkReport) -> Iterator[RenderableType]:
@@ -62,7 +75,7 @@ def _search(report: BenchmarkReport) -> Iterator[RenderableType]:
 
 
 def _circumstances(report: BenchmarkReport) -> Iterator[RenderableType]:
-    for warning in text_tables.warnings(report):
+    for warning in (*kernel_warnings.kernel_warnings(report), *text_tables.warnings(report)):
         yield Text(warning, "yellow")
     for line in text_tables.machine_lines(report.environment):
         yield Text(line)

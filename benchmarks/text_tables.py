@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aml_edge.benchmarks.environment import Environment, MachineLoad
+from aml_edge.benchmarks.kernels import is_timed
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
-from aml_edge.benchmarks.report import MAP, SEARCH, BenchmarkReport, GroupReport, RowReport
+from aml_edge.benchmarks.report import FRONT, KERNELS, MAP, OVER_FP32, SEARCH, BenchmarkReport, GroupReport, RowReport
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.benchmarks.timing import ThreadsReport
 
 NONE = "–"
-NOT_RUN = "not run here"
+NOT_RUN, NOT_TIMED = "not run here", "not timed"
 BUSY_SHARE = 0.05
 """Of the processors' time, taken by others: what RUNTIMES calls a quiet machine stays below it."""
 
@@ -45,7 +46,7 @@ def latency_table(group: GroupReport, *, brief: bool = False) -> TextTable:
             cells = [cell(one) for _, cell in columns]
             rows.append((row.label, *cells, speed_up(one.speed_up)))
         if not row.by_threads:
-            rows.append((row.label, *[NONE] * len(columns), NOT_RUN))
+            rows.append((row.label, *[NONE] * len(columns), _absence(row)))
     return TextTable(("", *(name for name, _ in columns), "× PyTorch eager"), tuple(rows))
 
 
@@ -73,7 +74,7 @@ def verdicts(group: GroupReport) -> tuple[str, ...]:
 
 def refusals(group: GroupReport) -> tuple[str, ...]:
     """Returns why rows were not run, one sentence a row."""
-    return tuple(f"{row.label}: {NOT_RUN}: {row.not_run}" for row in group.rows if row.not_run is not None)
+    return tuple(f"{row.label}: {_absence(row)}: {row.not_run}" for row in group.rows if row.not_run is not None)
 
 
 def title(group: GroupReport) -> str:
@@ -101,10 +102,11 @@ def map_line(group: GroupReport) -> str | None:
 
 def machine_lines(environment: Environment) -> tuple[str, ...]:
     """Returns the machine and its software."""
+    no_vnni = ("no VNNI",) if environment.vnni is False else ()
     parts = [environment.cpu, f"{environment.cores} cores"]
     if environment.cpu_quota is not None:
         parts.append(f"quota of {environment.cpu_quota:g} cores")
-    parts += [*environment.instruction_sets, f"governor {environment.governor or 'not said by the system'}"]
+    parts += [*environment.instruction_sets, *no_vnni, f"governor {environment.governor or 'not said by the system'}"]
     if environment.memory_bytes is not None:
         parts.append(f"{environment.memory_bytes / 1e9:.1f} GB")
     parts += environment.accelerators or ["no GPU"]
@@ -147,9 +149,16 @@ def warnings(report: BenchmarkReport) -> tuple[str, ...]:
 
 
 def include_lines(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
-    """Returns each column's name and what it includes; nothing of mAP or search where none was measured."""
-    absent = set() if any(map_table(group) for group in report.groups) else {MAP}
-    absent |= {SEARCH} if report.search is None else set()
+    """Returns each column's name and what it includes; nothing of what no table of this report has."""
+    rows = [row for group in report.groups for row in group.rows]
+    there = {
+        MAP: any(row.retrieval is not None for row in rows),
+        KERNELS: any(row.kernels is not None for row in rows),
+        FRONT: any(row.on_front is not None for row in rows),
+        OVER_FP32: any(one.over_fp32 is not None for row in rows for one in row.by_threads),
+        SEARCH: report.search is not None,
+    }
+    absent = {name for name, is_there in there.items() if not is_there}
     included = [(name, sentence) for name, sentence in report.includes.items() if name not in absent]
     counted = dict.fromkeys(group.cost.counted for group in report.groups if group.cost is not None)
     return (*included, *(("GMACs", sentence) for sentence in counted))
@@ -186,6 +195,10 @@ def images_per_second(row: RowReport) -> str:
         return f"{row.throughput.images_per_second:.1f}, batch {row.throughput.batch_images}"
     widest = row.widest
     return NONE if widest is None else f"{_rate(widest.latency):.1f}, batch 1"
+
+
+def _absence(row: RowReport) -> str:
+    return NOT_RUN if is_timed(row.runtime) else NOT_TIMED
 
 
 def _rate(latency: LatencyReport) -> float:

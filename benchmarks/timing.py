@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport, summarise
-from aml_edge.benchmarks.rows import Row
+from aml_edge.benchmarks.rows import Row, fp32_place
 from aml_edge.benchmarks.speedup import SpeedUp, measure_speed_up
 from aml_edge.benchmarks.student_subject import CPU
 from aml_edge.benchmarks.subject import Subject
@@ -34,12 +34,15 @@ class ThreadsReport:
         fresh_start: what its process met.
         latency: of one image a call.
         speed_up: over PyTorch eager; None for PyTorch eager itself, or where there is none.
+        over_fp32: over the fp32 file of the same format in the same runtime; None for that itself, or where there is
+            none.
     """
 
     threads: int | None
     fresh_start: FreshStart
     latency: LatencyReport
     speed_up: SpeedUp | None
+    over_fp32: SpeedUp | None = None
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,27 @@ def _by_threads(
     rows: Sequence[Row], number: int, starts: Mapping[Place, FreshStart], turns: Mapping[Place, Turns]
 ) -> tuple[ThreadsReport, ...]:
     reports = []
+    fp32 = fp32_place(rows, rows[number])
     for place, (threads, _) in enumerate(rows[number].subjects):
         if (number, place) in turns:
             taken = turns[number, place]
-            reference = None if number == REFERENCE else _reference_turns(rows[REFERENCE], threads, turns)
             reports.append(
                 ThreadsReport(
                     threads=threads,
                     fresh_start=starts[number, place],
                     latency=summarise([one for turn in taken for one in turn]),
-                    speed_up=None if reference is None else measure_speed_up(reference, taken),
+                    speed_up=None if number == REFERENCE else _speed_up(rows, REFERENCE, threads, taken, turns),
+                    over_fp32=None if fp32 is None else _speed_up(rows, fp32, threads, taken, turns),
                 )
             )
     return tuple(reports)
 
 
-def _reference_turns(reference: Row, threads: int | None, turns: Mapping[Place, Turns]) -> Turns | None:
-    """Returns the turns of the student with so many threads, with the most where None is asked for; None without."""
-    fitting = [place for place, (count, _) in enumerate(reference.subjects) if threads in (None, count)]
-    return turns.get((REFERENCE, fitting[-1])) if fitting else None
+def _speed_up(
+    rows: Sequence[Row], reference: int, threads: int | None, taken: Turns, turns: Mapping[Place, Turns]
+) -> SpeedUp | None:
+    """Returns the speed-up over a row with so many threads, with the most where None is asked for; None without it."""
+    subjects = rows[reference].subjects
+    fitting = [place for place, (count, _) in enumerate(subjects) if threads in (None, count)]
+    there = turns.get((reference, fitting[-1])) if fitting else None
+    return None if there is None else measure_speed_up(there, taken)

@@ -37,7 +37,10 @@ class TimeOptions:
     ] = None
     runtime: Annotated[
         list[str] | None,
-        typer.Option(rich_help_panel=_TIMES, help="What runs the files; may be repeated; all that are installed."),
+        typer.Option(
+            rich_help_panel=_TIMES,
+            help="What runs the files; may be repeated; all that are installed, for integers exact kernels too.",
+        ),
     ] = None
     quick: Annotated[
         bool, typer.Option("--quick", rich_help_panel=_TIMES, help="Few calls: a look, not a measurement.")
@@ -102,7 +105,7 @@ def bench(
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
     json_target: JsonOption = None,
 ) -> None:
-    """Measure what exported files cost here, and what they retrieve, beside PyTorch eager.
+    """Measure what exported files cost here, and what they retrieve, beside PyTorch eager; mark those that none beats.
 
     Named no file, and with none under artifacts/, it first exports the student in every format that is installed.
     """

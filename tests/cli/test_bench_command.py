@@ -303,7 +303,8 @@ def raised(*arguments: object) -> AmlEdgeError:
         (("a.onnx", "--threads", "0"), "`threads` is 0; an inference needs at least one."),
         (
             ("a.onnx", "--runtime", "tvm"),
-            "`runtime` is 'tvm'; it must be one of onnxruntime, litert, tensorflow, coreml, mil.",
+            "`runtime` is 'tvm'; it must be one of onnxruntime, onnxruntime-precise, litert, litert-reference, "
+            "tensorflow, coreml, mil.",
         ),
         (("a.onnx", "--runtime", "litert"), "`runtime` is litert, which runs none of the files; name another."),
         (

@@ -1,0 +1,104 @@
+"""The Pareto front, and what it is worth to take a smaller file, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aml_edge.benchmarks.kernel_warnings import MAP_TOLERANCE
+from aml_edge.benchmarks.pareto import Candidate, Front, find_fronts
+from aml_edge.benchmarks.recommendation import NoGain, find_no_gains
+from aml_edge.benchmarks.report import GroupReport
+from aml_edge.benchmarks.text_tables import NONE, TextTable, megabytes, milliseconds, points, speed_up
+
+FEWEST_ROWS = 2
+"""A file alone is on its front, which says nothing."""
+
+
+def shown_fronts(groups: Sequence[GroupReport]) -> tuple[Front, ...]:
+    """Returns the fronts that compare files."""
+    return tuple(front for front in find_fronts(groups) if len(front.candidates) >= FEWEST_ROWS)
+
+
+def front_line(front: Front) -> str:
+    """Returns what is compared, in one line."""
+    counts = sorted({count for one in front.candidates if (count := one.timed.threads) is not None})
+    time = f"p50 with {_threads(counts[0])}" if counts else "p50"
+    if front.by_map:
+        return f"Pareto front of size, time ({time}) and asymmetric mAP (medium)"
+    return f"Pareto front of size and time ({time}); mAP, which was not measured, does not count"
+
+
+def front_table(front: Front) -> TextTable:
+    """Returns one line a candidate: what is compared, how many times as fast as fp32 it is, and whether it is on it."""
+    header = ("", "file MB", "p50 ms", *(("mAP",) if front.by_map else ()), "× fp32", "front")
+    several = len({id(one.group) for one in front.candidates}) > 1
+    rows = tuple(
+        (
+            f"{_student(one)}, {one.row.label}" if several else one.row.label,
+            megabytes(one.size_bytes),
+            milliseconds(one.latency_ms),
+            *((points(one.mean_average_precision),) if front.by_map else ()),
+            speed_up(one.timed.over_fp32),
+            "yes" if on else NONE,
+        )
+        for one, on in zip(front.candidates, front.on_front, strict=True)
+    )
+    return TextTable(header, rows)
+
+
+def recommendations(groups: Sequence[GroupReport]) -> tuple[str, ...]:
+    """Returns one sentence a file that is not faster than fp32: that it is not, and which file serves better."""
+    return tuple(_sentence(one) for one in find_no_gains(groups))
+
+
+def _sentence(found: NoGain) -> str:
+    row, timed = found.reduced.row, found.reduced.timed
+    slower = found.over_fp32.high < 1
+    said = (
+        f"{row.precision} is {'slower' if slower else 'not measurably faster'} than fp32 in {row.runtime} here "
+        f"({speed_up(found.over_fp32)} times as fast{'' if timed.threads is None else ', ' + _threads(timed.threads)})"
+    )
+    if found.better is not None:
+        better, worse = (_figures(one, by_map=found.by_map) for one in (found.better, found.reduced))
+        said += f"; {_file(found.better)} is the better file ({better}; {_name(found.reduced)}: {worse})"
+    else:
+        said += f"; {_trade(found)}"
+    if found.fastest is not None:
+        said += f"; {_file(found.fastest)} is the fastest ({_figures(found.fastest, by_map=found.by_map)})"
+    return said
+
+
+def _trade(found: NoGain) -> str:
+    """Returns what a file that nothing beats has, beside the fp32 file."""
+    size = f"{found.reduced.size_bytes / found.fp32.size_bytes:.2f} of the size"
+    reduced, fp32 = _name(found.reduced), _name(found.fp32)
+    if not found.by_map:
+        return f"only its size speaks for {reduced}: {size} of {fp32}"
+    own, other = found.reduced.mean_average_precision, found.fp32.mean_average_precision
+    if other - own > MAP_TOLERANCE:
+        return f"{fp32} has the better mAP ({points(other)}, not {points(own)}), {reduced} {size}"
+    if own - other > MAP_TOLERANCE:
+        return f"{reduced} has the better mAP ({points(own)}, not {points(other)}) and {size} of {fp32}"
+    return f"{reduced} has the same mAP ({points(own)} and {points(other)}) and {size} of {fp32}"
+
+
+def _figures(candidate: Candidate, *, by_map: bool) -> str:
+    figures = f"{megabytes(candidate.size_bytes)} MB, {milliseconds(candidate.latency_ms)} ms"
+    return f"{figures}, mAP {points(candidate.mean_average_precision)}" if by_map else figures
+
+
+def _file(candidate: Candidate) -> str:
+    return f"{_name(candidate)} in {candidate.row.runtime}"
+
+
+def _name(candidate: Candidate) -> str:
+    assert candidate.row.path is not None, "a candidate is a file"
+    return candidate.row.path.name
+
+
+def _student(candidate: Candidate) -> str:
+    return f"{candidate.group.student} {candidate.group.preprocessing.image_side_px} px"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
