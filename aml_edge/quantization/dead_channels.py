@@ -7,6 +7,7 @@ should be constant, is wrong by a hundred steps of its result.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from aml_edge.quantization.graph import SiteGraph, SiteKind
@@ -34,7 +35,7 @@ def with_biases_that_fit(graph: SiteGraph, quantization: Quantization) -> SiteGr
         least = bias.abs() * WEIGHT_LIMIT / (quantization.of(site.inputs[0]).scale * LARGEST_STORED_BIAS)  # (O,)
         too_small = weight.abs().flatten(1).amax(1) < least
         if too_small.any():
-            fitted = weight.clone()
+            fitted = weight.clone(memory_format=torch.contiguous_format)
             fitted.flatten(1)[too_small, 0] = least[too_small]
             changed[site.weight] = fitted
     return graph.with_state(changed)

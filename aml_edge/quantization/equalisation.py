@@ -33,32 +33,49 @@ class EqualisableGroup:
 
     Args:
         makers: sites whose results they are: convolutions and sums.
-        takers: convolutions that take one of them.
+        takers: convolutions that take one of them; one that adds to what it takes is a maker as well.
     """
 
     makers: tuple[Site, ...]
     takers: tuple[Site, ...]
 
 
-def equalised(graph: SiteGraph, observations: Observations) -> SiteGraph:
+@dataclass(frozen=True, eq=False)
+class Equalised:
+    """A network after equalisation.
+
+    Args:
+        graph: computes what it did before.
+        observations: of its activations: those of before, with the factors divided out.
+    """
+
+    graph: SiteGraph
+    observations: Observations
+
+
+def equalised(graph: SiteGraph, observations: Observations) -> Equalised:
     """Returns a network that computes the same, its ranges equalised.
 
     Args:
-        graph: left as it is.
-        observations: of the network; after it, the new network has to be observed again.
+        graph, observations: of the network; left as they are.
     """
     changed: dict[str, Tensor] = {}
+    observed = dict(observations)
+
+    def current(name: str) -> Tensor:
+        return changed.get(name, graph.state(name)).detach()
+
     for group in equalisable_groups(graph):
         factors = _factors(group, observations)
         for site in group.makers:
+            observed[site.name] = observations[site.name].divided_by(factors)
             if site.kind is SiteKind.CONVOLUTION:
-                weight, bias = (changed.get(name, graph.state(name)).detach() for name in (site.weight, site.bias))
-                changed[site.weight], changed[site.bias] = weight / factors[:, None, None, None], bias / factors
+                changed[site.weight] = current(site.weight) / factors[:, None, None, None]
+                changed[site.bias] = current(site.bias) / factors
         for site in group.takers:
-            weight = changed.get(site.weight, graph.state(site.weight)).detach()
-            by_input = factors[None, :, None, None] if weight.shape[1] == len(factors) else factors[:, None, None, None]
-            changed[site.weight] = weight * by_input
-    return graph.with_state(changed)
+            by_input = factors[None, :, None, None] if _groups_of(graph, site) == 1 else factors[:, None, None, None]
+            changed[site.weight] = current(site.weight) * by_input
+    return Equalised(graph.with_state(changed), observed)
 
 
 def equalisable_groups(graph: SiteGraph) -> tuple[EqualisableGroup, ...]:
@@ -68,7 +85,8 @@ def equalisable_groups(graph: SiteGraph) -> tuple[EqualisableGroup, ...]:
     for leader in dict.fromkeys(leaders[site.name] for site in graph.sites):
         makers = tuple(site for site in graph.sites if leaders[site.name] == leader)
         names = {site.name for site in makers}
-        takers = tuple(site for site in graph.sites if not names.isdisjoint(site.inputs) and site not in makers)
+        tied = {site.name for site in makers if site.kind is SiteKind.ADD}
+        takers = tuple(site for site in graph.sites if not names.isdisjoint(site.inputs) and site.name not in tied)
         passes = all(_passes_factors(graph, site) for site in makers)
         if passes and takers and all(_takes_factors(graph, site) for site in takers) and _only_sites_take(graph, names):
             groups.append(EqualisableGroup(makers, takers))

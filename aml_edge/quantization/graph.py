@@ -70,7 +70,7 @@ class SiteGraph:
         module: (B, H, W, 3) uint8 → (B, D) float32, B up to 64; SiLU is a product with a sigmoid.
         sites: in the order in which they run.
         activations: name of a node → name of the activation that it makes.
-        moved: name of a node that only moves values, e.g. pads with zeros → name of the activation that it moves.
+        moved: name of a node that pads or pools maximally → name of the activation whose values it gives.
         image_side_px: of the square image.
     """
 
@@ -120,17 +120,8 @@ _KINDS = {
 }
 _FUSED = {aten.relu.default, aten.hardtanh.default}
 _FUSED_INTO = {SiteKind.CONVOLUTION, SiteKind.ADD}
-_MOVING = {
-    aten.pad.default,
-    aten.constant_pad_nd.default,
-    aten.max_pool2d.default,
-    aten.permute.default,
-    aten.view.default,
-    aten.reshape.default,
-    aten.flatten.using_ints,
-    aten.clone.default,
-}
-"""They give values that they were given, or zeros."""
+_MOVING = {aten.pad.default, aten.constant_pad_nd.default, aten.max_pool2d.default}
+"""They give each channel values that it had, or what pads them."""
 
 
 def site_graph(network: DeployableStudent, image_side_px: int) -> SiteGraph:
@@ -187,7 +178,9 @@ def _is_activation(node: Any) -> bool:
 def _kind(node: Any) -> SiteKind | None:
     """Returns what a node computes where integers can: sums and products of activations, means of whole maps."""
     kind: SiteKind | None = _KINDS.get(node.target)
-    if kind in (SiteKind.ADD, SiteKind.MULTIPLY) and [one.op for one in _nodes(node)] != ["call_function"] * 2:
+    if kind in (SiteKind.ADD, SiteKind.MULTIPLY) and (
+        [one.op for one in _nodes(node)] != ["call_function"] * 2 or node.kwargs
+    ):
         return None
     if kind is SiteKind.MEAN and [axis % 4 for axis in node.args[1]] != [2, 3]:
         return None

@@ -39,6 +39,10 @@ class Observation:
         """(C,) largest absolute value of each channel."""
         return torch.maximum(-self.low, self.high)
 
+    def divided_by(self, factors: Tensor) -> Observation:
+        """Returns what is seen of the activation after its channels were divided by (C,) factors above zero."""
+        return Observation(self.low / factors, self.high / factors, self.mean / factors)
+
 
 Observations = Mapping[str, Observation]
 """By the name of the activation."""
@@ -87,7 +91,7 @@ def quantization_of(graph: SiteGraph, observations: Observations, *, activation_
 
 
 class _Seen:
-    """Adds up what is told of activations; means in double precision."""
+    """Adds up what is told of activations; means of maps in double precision."""
 
     def __init__(self) -> None:
         self._ranges: dict[str, tuple[Tensor, Tensor]] = {}
@@ -101,7 +105,7 @@ class _Seen:
                 f"the activation '{name}' is not finite on a calibration image, so no integers can hold it; look at "
                 "the student's weights."
             )
-        total = by_channel.double().mean(2).sum(0)
+        total = by_channel.mean(2).double().sum(0)
         if name in self._ranges:
             low, high = torch.minimum(low, self._ranges[name][0]), torch.maximum(high, self._ranges[name][1])
             total = total + self._sums[name][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from aml_edge.errors import QuantizationError
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress
@@ -105,15 +106,17 @@ def observed_for_quantization(
         progress: where the passes are announced.
 
     Raises:
-        QuantizationError: an activation is not finite.
+        QuantizationError: there is no image, or an activation is not finite.
     """
+    if not images:
+        raise QuantizationError("`images` is empty; ranges are seen on images: give some to calibrate on.")
     options = options or PostTrainingOptions()
     graph = site_graph(network, images[0].shape[0])
     observations = observe(graph, images, progress)
-    if options.equalise:
-        graph = equalised(graph, observations)
-        observations = observe(graph, images, progress)
-    return PostTraining(graph, observations, options)
+    if not options.equalise:
+        return PostTraining(graph, observations, options)
+    after = equalised(graph, observations)
+    return PostTraining(after.graph, after.observations, options)
 
 
 def quantize_post_training(

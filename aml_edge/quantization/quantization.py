@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -47,7 +48,9 @@ class Quantization:
     def of(self, activation: str) -> TensorQuantization:
         """Returns how an activation is stored; raises `QuantizationError` where nothing says so."""
         if activation not in self.activations:
-            raise QuantizationError(f"nothing says how the activation '{activation}' is stored; calibrate the network.")
+            raise QuantizationError(
+                f"nothing says how the activation '{activation}' is stored; calibrate the network again."
+            )
         return self.activations[activation]
 
     def to_json(self) -> dict[str, object]:
@@ -58,12 +61,20 @@ class Quantization:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, object]) -> Quantization:
+    def from_json(cls, record: object) -> Quantization:
         """Reads what `to_json` wrote; raises `QuantizationError` where it is anything else."""
-        activations, blocks = record.get("activations"), record.get("float_blocks")
+        activations, blocks = (
+            (record.get("activations"), record.get("float_blocks")) if isinstance(record, dict) else (None, None)
+        )
         if not isinstance(activations, dict) or not isinstance(blocks, list):
-            raise QuantizationError("a record of a quantization has no activations or no blocks.")
+            raise QuantizationError(
+                f"{reprlib.repr(record)} is no quantization: it needs `activations` and `float_blocks`; quantize the "
+                "student again."
+            )
         if not all(isinstance(block, str) for block in blocks):
-            raise QuantizationError("a record of a quantization names blocks that are no text.")
+            raise QuantizationError(
+                f"`float_blocks` is {reprlib.repr(blocks)}; it is a list of names of blocks; quantize the student "
+                "again."
+            )
         stored = {str(name): TensorQuantization.from_json(one) for name, one in activations.items()}
         return cls(stored, frozenset(blocks))

@@ -10,7 +10,8 @@ CVPR 2018, section 2; the LiteRT 8-bit quantization specification.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+import struct
 from dataclasses import asdict, dataclass
 
 import torch
@@ -21,6 +22,7 @@ from aml_edge.errors import QuantizationError
 WEIGHT_LIMIT = 127
 SMALLEST_RANGE = 1e-9
 """A narrower range has no scale that divides; it is widened to this."""
+SMALLEST_SCALE, LARGEST_SCALE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class TensorQuantization:
     """How one activation is stored.
 
     Args:
-        scale: above zero.
+        scale: above zero, one that single precision holds without loss of digits.
         zero_point: the integer that stands for zero.
         bits: 8 or 16, signed.
     """
@@ -38,24 +40,35 @@ class TensorQuantization:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.bits not in (8, 16) or not 0 < self.scale < float("inf"):
-            raise QuantizationError(f"{self} cannot be: bits are 8 or 16 and a scale is finite and above zero.")
+        if self.bits not in (8, 16) or not SMALLEST_SCALE <= self.scale <= LARGEST_SCALE:
+            raise QuantizationError(
+                f"{self} cannot be: bits are 8 or 16, and a scale is between {SMALLEST_SCALE:.3g} and "
+                f"{LARGEST_SCALE:.3g}; calibrate the network again."
+            )
         if not self.lowest <= self.zero_point <= self.highest:
-            raise QuantizationError(f"{self} cannot be: its zero point is outside of {self.lowest} to {self.highest}.")
+            raise QuantizationError(
+                f"{self} cannot be: its zero point is outside of {self.lowest} to {self.highest}; calibrate the "
+                "network again."
+            )
 
     @classmethod
     def of_range(cls, low: float, high: float, bits: int = 8) -> TensorQuantization:
         """Returns what stores the values from `low` to `high`, zero among them, with the least error.
 
+        The scale is rounded to single precision, in which files store it.
+
         Raises:
             QuantizationError: a bound is not finite.
         """
         if not (-float("inf") < low <= high < float("inf")):
-            raise QuantizationError(f"an activation ranges from {low:g} to {high:g}, which no integers can hold.")
+            raise QuantizationError(
+                f"an activation ranges from {low:g} to {high:g}, which no integers can hold; look at the student's "
+                "weights."
+            )
         if bits == 16:
-            return cls(max(-low, high, SMALLEST_RANGE) / 32767, 0, bits)
+            return cls(_single(max(-low, high, SMALLEST_RANGE) / 32767), 0, bits)
         low, high = min(low, 0.0), max(high, 0.0)
-        scale = max(high - low, SMALLEST_RANGE) / 255
+        scale = _single(max(high - low, SMALLEST_RANGE) / 255)
         return cls(scale, round(-128 - low / scale), bits)
 
     @classmethod
@@ -87,7 +100,8 @@ class TensorQuantization:
     def fake_quantized(self, values: Tensor) -> Tensor:
         """Returns the values as they are after being stored; the gradient passes where they are in range.
 
-        Without a gradient it is done in steps, which give the same and took a fifth of PyTorch's time.
+        Without a gradient it is done in steps, which took a fifth of PyTorch's time. They differ from it where a value
+        is in the middle between two integers: as ONNX asks, the even one is taken before the zero point is added.
         """
         lowest = -self.highest if self.bits == 16 else self.lowest
         if values.requires_grad and torch.is_grad_enabled():
@@ -100,12 +114,24 @@ class TensorQuantization:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, object]) -> TensorQuantization:
+    def from_json(cls, record: object) -> TensorQuantization:
         """Reads what `to_json` wrote; raises `QuantizationError` where it is anything else."""
-        scale, zero_point, bits = (record.get(name) for name in ("scale", "zero_point", "bits"))
-        if not isinstance(scale, float | int) or type(zero_point) is not int or type(bits) is not int:
-            raise QuantizationError(f"{record!r} does not say how a tensor is stored.")
-        return cls(float(scale), zero_point, bits)
+        fields = record if isinstance(record, dict) else {}
+        scale, zero_point, bits = (fields.get(name) for name in ("scale", "zero_point", "bits"))
+        if not isinstance(scale, float) or type(zero_point) is not int or type(bits) is not int:
+            raise QuantizationError(
+                f"{reprlib.repr(record)} does not say how a tensor is stored: `scale` is a real number, `zero_point` "
+                "and `bits` are whole ones; quantize the student again."
+            )
+        return cls(scale, zero_point, bits)
+
+
+def _single(value: float) -> float:
+    """Returns the value of single precision that is nearest; one that is too large as it is."""
+    if value > LARGEST_SCALE:
+        return value
+    single: float = struct.unpack("f", struct.pack("f", value))[0]
+    return single
 
 
 def weight_scales(weight: Tensor) -> Tensor:
@@ -122,7 +148,7 @@ def fake_quantized_bias(bias: Tensor, steps: Tensor) -> Tensor:
         steps: (O,) scale of its input times the scales of its weight.
     """
     stored = (bias.detach().double() / steps).round().clamp(-(2.0**31), 2.0**31 - 1) * steps
-    return bias + (stored.float() - bias.detach())
+    return stored.float() + (bias - bias.detach())
 
 
 def fake_quantized_weight(weight: Tensor) -> Tensor:
