@@ -1,0 +1,127 @@
+"""`PreparedStudent`: a student made ready for integers, with what the manifest of its file says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from aml_edge.artifact import Precision
+from aml_edge.errors import QuantizationError
+from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.pixels import Pixels
+from aml_edge.progress import Progress
+from aml_edge.quantization.calibration import CalibrationSet
+from aml_edge.quantization.dead_channels import with_biases_that_fit
+from aml_edge.quantization.graph import HEAD, site_graph
+from aml_edge.quantization.post_training import (
+    PostTraining,
+    PostTrainingOptions,
+    QuantizedStudent,
+    observed_for_quantization,
+)
+from aml_edge.quantization.stored import StoredQuantization
+from aml_edge.quantization_record import QuantizationMethod, QuantizationRecord, SearchRecord
+
+WHY_HEAD = "GeM and L2 take powers and divide by small numbers, for which 256 steps are too few"
+WHY_STEM = "an image's own 256 steps do not fit those of its normalised values, and floating point took no longer"
+WHY_ASKED = "asked for"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudent:
+    """A student ready for a file in integers.
+
+    Args:
+        quantized: what is exported.
+        record: what the manifest says of it.
+        images: that showed the ranges, (H, W, 3) uint8 each; none of a student that training prepared.
+        post_training: from which other blocks can be chosen; None where training chose.
+    """
+
+    quantized: QuantizedStudent
+    record: QuantizationRecord
+    images: tuple[Pixels, ...] = ()
+    post_training: PostTraining | None = None
+
+    def with_chosen(self, blocks: Mapping[str, str], search: SearchRecord | None = None) -> PreparedStudent:
+        """Returns the student with some more blocks in floating point.
+
+        Args:
+            blocks: name → why it stays.
+            search: that chose them.
+        """
+        assert self.post_training is not None, "training has chosen the blocks"
+        reasons = {**self.record.float_blocks, **blocks}
+        record = replace(self.record, float_blocks=reasons, search=search)
+        return replace(self, quantized=self.post_training.quantized(reasons), record=record)
+
+
+def activation_bits(precision: Precision) -> int:
+    """Returns the bits of an activation in a file of a calibrated precision."""
+    return 16 if precision is Precision.INT8_INT16 else 8
+
+
+def prepare(
+    network: DeployableStudent,
+    precision: Precision,
+    calibration: CalibrationSet,
+    options: PostTrainingOptions | None = None,
+    progress: Progress | None = None,
+) -> PreparedStudent:
+    """Returns a student prepared by what calibration images show.
+
+    Args:
+        network: what the file computes, whitening included; left as it is.
+        precision: a calibrated one, which says the bits of activations, whatever the options say.
+        calibration: the images.
+        options: how it is quantized.
+        progress: where the passes are announced.
+
+    Raises:
+        QuantizationError: an activation is not finite, or the network has no such block.
+    """
+    options = replace(options or PostTrainingOptions(), activation_bits=activation_bits(precision))
+    post_training = observed_for_quantization(network, calibration.images, options, progress)
+    record = QuantizationRecord(
+        method=QuantizationMethod.POST_TRAINING,
+        calibration=calibration.record,
+        float_blocks=_reasons(post_training),
+        equalised=options.equalise,
+        bias_corrected=options.correct_bias,
+        activation_bits=options.activation_bits,
+    )
+    return PreparedStudent(post_training.quantized(), record, calibration.images, post_training)
+
+
+def prepared_by_training(
+    network: DeployableStudent, precision: Precision, stored: StoredQuantization, image_side_px: int
+) -> PreparedStudent:
+    """Returns a student that was trained for its integers: its own weights, and the integers that were stored with it.
+
+    Args:
+        network: what the file computes, whitening included; left as it is.
+        precision: a calibrated one.
+        stored: with the student.
+        image_side_px: of the file.
+
+    Raises:
+        QuantizationError: it was trained for other bits, or what is stored is not of this network.
+    """
+    bits = stored.record.activation_bits
+    if bits != activation_bits(precision):
+        trained_for = Precision.INT8 if bits == 8 else Precision.INT8_INT16
+        raise QuantizationError(
+            f"`precision` is '{precision}', but the student was trained for activations of {bits} bits; export it as "
+            f"'{trained_for}', or quantize a student that was trained in floating point."
+        )
+    graph = site_graph(network, image_side_px)
+    fitted = with_biases_that_fit(graph, stored.quantization)
+    return PreparedStudent(QuantizedStudent(fitted, stored.quantization), stored.record)
+
+
+def _reasons(post_training: PostTraining) -> dict[str, str]:
+    """Returns why each block that the options leave in floating point stays there, in run order."""
+    options, blocks = post_training.options, post_training.graph.blocks
+    by_default = {HEAD: WHY_HEAD} if options.float_head else {}
+    by_default |= {blocks[0]: WHY_STEM} if options.float_stem else {}
+    return {block: by_default.get(block, WHY_ASKED) for block in blocks if block in post_training.float_blocks}

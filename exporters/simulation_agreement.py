@@ -1,0 +1,83 @@
+"""How near a file in integers is to the fake-quantized network, which says what it should compute.
+
+Where they differ, the file's converter or its runtime's kernels do something else than was calibrated, searched or
+trained for; how near both are to the student in floating point is another question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from aml_edge.artifact import Artifact
+from aml_edge.errors import ArtifactError, ExportError
+from aml_edge.exporters.agreement import centred_cosines, evenly_spaced, spread_of
+from aml_edge.exporters.quantization.sensitivity import embed_quantized
+from aml_edge.formats import write_manifest
+from aml_edge.pixels import Pixels
+from aml_edge.quantization.post_training import QuantizedStudent
+from aml_edge.quantization_record import QuantizationRecord, SimulationAgreement
+from aml_edge.runtimes import open_artifact, verification_runtime
+
+MOST_IMAGES = 32
+"""A converter that rounds in another way, or kernels that do, show it on any image."""
+
+
+def measure_simulation(
+    artifact: Artifact, quantized: QuantizedStudent, images: Sequence[Pixels]
+) -> SimulationAgreement | None:
+    """Returns how near a file is to the network that it was made from, in the runtime that verifies it.
+
+    Args:
+        artifact: the file.
+        quantized: what it was made from.
+        images: (H, W, 3) uint8 each, fitted for the file; at most 32 are taken, evenly.
+
+    Returns:
+        None where there are fewer than two images, which have no centred cosine.
+
+    Raises:
+        ExportError: the file gives values that are not finite.
+        MissingExtraError, RuntimeUnavailableError, ArtifactError: it cannot be run here.
+    """
+    taken = [images[place] for place in evenly_spaced(len(images), MOST_IMAGES)]
+    if len(taken) < 2:
+        return None
+    embedder = open_artifact(artifact, verification_runtime(artifact))
+    try:
+        rows = embedder.embed(taken)
+    finally:
+        embedder.close()
+    spread = spread_of(centred_cosines(embed_quantized(quantized, taken), rows))
+    if not np.isfinite(spread.smallest):
+        raise ExportError(
+            f"{artifact.path} gives embeddings that are not finite on images that it was calibrated on, and the network "
+            f"that it was made from does not; do not ship it: export it in another precision than "
+            f"'{artifact.manifest.precision}'."
+        )
+    return SimulationAgreement(len(taken), spread.smallest, spread.median)
+
+
+def with_quantization(
+    artifact: Artifact, record: QuantizationRecord, simulation: SimulationAgreement | None = None
+) -> Artifact:
+    """Returns the artifact with the record of its integers in its manifest, inside the file and beside it.
+
+    Args:
+        artifact: as it is.
+        record: of the student that it was made from.
+        simulation: as it was measured.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    record = replace(record, simulation=simulation or record.simulation)
+    try:
+        return write_manifest(Artifact(artifact.path, replace(artifact.manifest, quantization=record)))
+    except OSError as problem:
+        raise ArtifactError(
+            f"the record of its integers cannot be written into {artifact.path}: {problem.strerror}; make the file and "
+            "its folder writable, then export it again."
+        ) from None
