@@ -53,9 +53,8 @@ def measure_simulation(
     spread = spread_of(centred_cosines(embed_quantized(quantized, taken), rows))
     if not np.isfinite(spread.smallest):
         raise ExportError(
-            f"{artifact.path} gives embeddings that are not finite on images that it was calibrated on, and the network "
-            f"that it was made from does not; do not ship it: export it in another precision than "
-            f"'{artifact.manifest.precision}'."
+            f"{artifact.path} gives embeddings that are not finite on calibration images, unlike the network that it "
+            f"was made from; do not ship it: export it in another precision than '{artifact.manifest.precision}'."
         )
     return SimulationAgreement(len(taken), spread.smallest, spread.median)
 

@@ -13,6 +13,7 @@ import pytest
 from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.errors import ArtifactError
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization_record import QuantizationMethod, QuantizationRecord
 from aml_edge.space import EmbeddingSpace
 
 MANIFEST = Manifest(
@@ -63,6 +64,33 @@ def test_an_older_manifest_does_not_say_what_its_verdict_is_about() -> None:
     assert Manifest.loads(json.dumps(without("content_sha256")(record())), source="a file") == MANIFEST
     tied = replace(MANIFEST, content_sha256="d" * 64)
     assert Manifest.loads(tied.dumps(), source="a file") == tied
+
+
+QUANTIZED = replace(
+    MANIFEST,
+    precision=Precision.INT8,
+    quantization=QuantizationRecord(QuantizationMethod.POST_TRAINING, None, {"head": "small numbers"}, True, True, 8),
+)
+
+
+def test_a_manifest_says_how_integers_were_chosen() -> None:
+    assert json.loads(QUANTIZED.dumps())["quantization"]["float_blocks"] == {"head": "small numbers"}
+    assert Manifest.loads(QUANTIZED.dumps(), source="a file") == QUANTIZED
+
+
+def test_an_older_manifest_says_nothing_of_integers() -> None:
+    assert Manifest.loads(json.dumps(without("quantization")(record())), source="a file").quantization is None
+
+
+@pytest.mark.parametrize("quantization", [[], "int8", 8, {}, {"method": "post-training"}])
+def test_integers_that_were_chosen_nohow_are_refused(quantization: object) -> None:
+    with pytest.raises(ArtifactError) as refusal:
+        Manifest.loads(json.dumps(record() | {"quantization": quantization}), source="stray.onnx")
+    message = str(refusal.value)
+    assert message.startswith(
+        "stray.onnx carries a manifest that cannot be read: what it says of its quantization does not have the fields "
+    )
+    assert message.endswith("; export it again.")
 
 
 def test_what_a_verdict_is_worth_is_it_or_that_the_file_has_changed() -> None:

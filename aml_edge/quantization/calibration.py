@@ -77,6 +77,11 @@ class LeftOut:
     one_colour: int = 0
     noise: int = 0
 
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.repeated + self.one_colour + self.noise
+
     def describe(self) -> str:
         """Returns it in words; none where nothing was left out."""
         parts = (
@@ -145,10 +150,11 @@ def calibration_images(
     source = image_source(options.source, progress=progress)
     pictures, left_out = _drawn(source, options, embedder.preprocessing, progress)
     if len(pictures) < FEWEST_IMAGES:
-        without = f" ({left_out.describe()})" if left_out.describe() else ""
+        drawn = len(pictures) + left_out.total
+        without = f" ({left_out.describe()})" if left_out.total else ""
         raise QuantizationError(
-            f"`calibrate_on` is {options.source}, which holds {len(pictures)} distinct pictures of {len(source.ids)} "
-            f"images{without}; fewer than {FEWEST_IMAGES} do not show how far activations go: name a folder with more."
+            f"`calibrate_on` is {options.source}, where {len(pictures)} of {drawn} images drawn are different pictures"
+            f"{without}; fewer than {FEWEST_IMAGES} do not show how far activations go: name a folder with more."
         )
     if options.draw is Draw.DIVERSE and len(pictures) > options.count:
         pictures = _diverse(pictures, embedder, options, progress)
