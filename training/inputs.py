@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from aml_edge.errors import ImageError
 from aml_edge.networks.normalisation import Normalise
-from aml_edge.training.trainable import Trainable
 from aml_edge.pixels import read_fitted_size
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
 from aml_edge.training.batches import LOADING_WORKERS, Group, forward_by_shape, load_groups
 from aml_edge.training.frozen_front import split_backbone
+from aml_edge.training.quantization_aware import QuantizationAwareStudent
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.training_set import TrainingSet
 
 MOST_KEPT_BYTES = 2**30
@@ -79,8 +80,10 @@ class PixelInputs:
         *,
         workers: int = LOADING_WORKERS,
     ) -> None:
-        normalise = Normalise(preprocessing.mean, preprocessing.std).to(network.pool.p.device)
-        self.trunk: Callable[[Tensor], Tensor] = nn.Sequential(normalise, network.backbone)
+        self.trunk: Callable[[Tensor], Tensor] = network.backbone
+        if not isinstance(network, QuantizationAwareStudent):  # which normalises within its graph
+            normalise = Normalise(preprocessing.mean, preprocessing.std).to(network.pool.p.device)
+            self.trunk = nn.Sequential(normalise, network.backbone)
         self._items, self._preprocessing, self._workers = training_set.items, preprocessing, workers
         self._shapes: dict[int, Shape] = {}
 
@@ -142,6 +145,8 @@ def training_inputs(
         ImageBatchError: images cannot be read; all of them are listed.
     """
     pixels = PixelInputs(network, training_set, preprocessing, workers=options.workers)
+    if isinstance(network, QuantizationAwareStudent):
+        return pixels
     split = split_backbone(network.backbone, options.frozen_stages)
     if split is None:
         return pixels

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from aml_edge.errors import TrainingError, UsageError
 from aml_edge.networks.frozen_batch_norm import freeze_batch_norm
-from aml_edge.training.trainable import Trainable
 from aml_edge.training.batches import Group
 from aml_edge.training.optimisation import build_optimiser, rate_share
 from aml_edge.training.processes import Processes
 from aml_edge.training.settings import BatchNorm, TrainingSettings
 from aml_edge.training.split import Chunk, Split
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.tuples import Tuples
 
 LISTED_FILES = 10

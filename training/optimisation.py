@@ -10,8 +10,9 @@ from torch import nn
 
 from aml_edge.errors import UsageError
 from aml_edge.networks.torchvision_guard import import_timm
-from aml_edge.training.trainable import Trainable
+from aml_edge.training.quantization_aware import QuantizationAwareStudent
 from aml_edge.training.settings import Schedule, TrainingSettings
+from aml_edge.training.trainable import Trainable
 
 
 def build_optimiser(network: Trainable, settings: TrainingSettings) -> torch.optim.Adam:
@@ -23,8 +24,12 @@ def build_optimiser(network: Trainable, settings: TrainingSettings) -> torch.opt
     rate, decay = settings.learning_rate, settings.weight_decay
     trunk = [weight for weight in network.backbone.parameters() if weight.requires_grad]
     pooling = list(network.pool.parameters())
-    others = {id(weight) for weight in (*network.backbone.parameters(), *pooling)}
-    head = [weight for weight in network.parameters() if id(weight) not in others]
+    if isinstance(network, QuantizationAwareStudent):
+        head, pooling = [network.adaptor_weight], []
+        trunk = [weight for weight in trunk if weight is not network.adaptor_weight]
+    else:
+        others = {id(weight) for weight in (*network.backbone.parameters(), *pooling)}
+        head = [weight for weight in network.parameters() if id(weight) not in others]
     groups: list[dict[str, object]] = [
         {"params": trunk, "lr": rate, "weight_decay": decay},
         {"params": head, "lr": rate * settings.adaptor_rate_factor, "weight_decay": decay},

@@ -8,7 +8,7 @@ from pathlib import Path
 from aml_edge.errors import UsageError
 from aml_edge.networks.checkpoints import StudentCheckpoint, TeacherCheckpoint
 from aml_edge.training.recipe import Recipe
-from aml_edge.training.run_folder import RunRecord, require_same_run
+from aml_edge.training.run_folder import RunRecord, StudentStart, require_same_run
 from aml_edge.training.training_set import TrainingSet
 
 Checkpoint = StudentCheckpoint | TeacherCheckpoint
@@ -24,6 +24,7 @@ class TrainingPlan:
         training, validation: images to learn from and to judge by.
         data, index: where they came from, for whoever goes on with the run.
         notes: what whoever begins it should know.
+        quantized_from: where `start` is from, if it is to learn what an int8 file will compute; else None.
     """
 
     start: Checkpoint
@@ -33,12 +34,13 @@ class TrainingPlan:
     data: Path
     index: Path | None
     notes: tuple[str, ...] = ()
+    quantized_from: StudentStart | None = None
 
 
 def record_of(plan: TrainingPlan) -> RunRecord:
     """Returns what a run folder says of a training by this plan."""
     validation = None if plan.validation is None else plan.validation.fingerprint
-    return RunRecord(plan.recipe, plan.data, plan.index, plan.training.fingerprint, validation)
+    return RunRecord(plan.recipe, plan.data, plan.index, plan.training.fingerprint, validation, plan.quantized_from)
 
 
 def is_run_of(plan: TrainingPlan, run: Path) -> bool:

@@ -10,17 +10,25 @@ from aml_edge.datasets.training_images import training_images
 from aml_edge.errors import UsageError
 from aml_edge.index import TeacherIndex
 from aml_edge.index.images import require_same_images
+from aml_edge.networks.checkpoints import load_student
 from aml_edge.progress import SayingProgress
 from aml_edge.training.objective import leaves_the_space, require_possible
 from aml_edge.training.plan import TrainingPlan
+from aml_edge.training.quantization_rules import require_quantizable, square_start
 from aml_edge.training.recipe import Recipe
+from aml_edge.training.run_folder import StudentStart
 from aml_edge.training.settings import ANY_TEACHER, Mode
 from aml_edge.training.starting_network import starting_network
 from aml_edge.training.training_set import training_set_of
 
 
 def plan_training(
-    recipe: Recipe, data: Path, index: TeacherIndex | None, *, progress: SayingProgress | None = None
+    recipe: Recipe,
+    data: Path,
+    index: TeacherIndex | None,
+    *,
+    quantized_from: Path | None = None,
+    progress: SayingProgress | None = None,
 ) -> TrainingPlan:
     """Returns what is to be trained.
 
@@ -28,16 +36,21 @@ def plan_training(
         recipe: how.
         data: folder of the training images.
         index: the teacher's, of these images; None where the network is trained alone.
+        quantized_from: a trained student's run folder or file, which is to learn what its int8 file will compute.
         progress: where a download of ImageNet weights, and the check of the images, are announced.
 
     Raises:
-        UsageError: the recipe contradicts itself, needs an index or takes none, or is for another teacher.
+        UsageError: the recipe contradicts itself, needs an index or takes none, is for another teacher or student, or
+            cannot train for integers.
+        CheckpointError: there is no student to start from.
         DatasetError, UnsafePickleError, TeacherIndexError: data or index are broken or do not belong together; an
             image that has other bytes than the index was built from is named.
         MissingExtraError: ImageNet weights are in a package that is not installed.
     """
     settings = recipe.settings
     require_possible(settings)
+    if quantized_from is not None:
+        require_quantizable(recipe)
     alone = settings.mode is Mode.SYMMETRIC
     if alone and index is not None:
         raise UsageError(
@@ -53,6 +66,11 @@ def plan_training(
             f"recipe '{recipe.name}' is for teacher '{settings.teacher}', but the index {index.path} is of "
             f"'{index.space.teacher}'; take the recipe of that teacher, or --set teacher={ANY_TEACHER}."
         )
+    space = None if index is None else index.space_before_whitening
+    trained, quantized = None, None
+    if quantized_from is not None:
+        trained = square_start(load_student(quantized_from, space=space), recipe)
+        quantized = StudentStart(quantized_from, trained.weights_sha256)
     images = training_images(data, progress=progress)
     notes = [note] if (note := _note_on_space(recipe)) else []
     validation = images.validation
@@ -67,13 +85,14 @@ def plan_training(
     if index is not None:
         _require_same_images(index, splits, progress)
     return TrainingPlan(
-        start=starting_network(settings, None if index is None else index.space_before_whitening, progress=progress),
+        start=trained or starting_network(settings, space, progress=progress),
         recipe=recipe,
         training=sets[0],
         validation=None if validation is None else sets[1],
         data=data,
         index=None if index is None else index.path,
         notes=tuple(notes),
+        quantized_from=quantized,
     )
 
 

@@ -23,6 +23,7 @@ from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
 from aml_edge.quantization.graph import STUDENT, SiteGraph
 from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.quantization.unfolding import biases_without_place, unfolded
+from aml_edge.quantization_record import QuantizationRecord
 
 ADAPTOR_WEIGHT = f"{STUDENT}adaptor.weight"
 
@@ -36,15 +37,16 @@ class QuantizationAwareStudent(nn.Module):
     Args:
         student: what it starts from; left as it is.
         quantized: of this student, prepared by calibration; left as it is.
+        record: what a manifest will say of its integers.
     """
 
-    def __init__(self, student: Student, quantized: QuantizedStudent) -> None:
+    def __init__(self, student: Student, quantized: QuantizedStudent, record: QuantizationRecord) -> None:
         super().__init__()
         homeless = biases_without_place(student, quantized.graph)
         zeros = {name: torch.zeros_like(quantized.graph.state(name)) for name in homeless}
         self._graph = quantized.graph.with_state(zeros)
         self._start = (student,)  # in a tuple, so that it is no part of this network
-        self.quantization = quantized.quantization
+        self.quantization, self.record = quantized.quantization, record
         self.dimension = student.dimension
         self.pool = GeM(float(student.pool.p.detach()), student.pool.eps)
         self.backbone = FakeQuantizedNetwork(self._graph, self.quantization)
@@ -53,9 +55,11 @@ class QuantizationAwareStudent(nn.Module):
             self._graph.state(name).requires_grad_()
 
     @property
-    def adaptor_weight(self) -> Tensor:
+    def adaptor_weight(self) -> nn.Parameter:
         """The adaptor's weight (D, C, 1, 1), which learns at a rate of its own."""
-        return self._graph.state(ADAPTOR_WEIGHT)
+        weight = self._graph.state(ADAPTOR_WEIGHT)
+        assert isinstance(weight, nn.Parameter)
+        return weight
 
     def head(self, embeddings: Tensor) -> Tensor:
         """Returns the embeddings, which the backbone gives already."""

@@ -20,6 +20,7 @@ from aml_edge.training.settings import LARGEST, TrainingSettings
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "synthetic-reg"
+QAT_RECIPE = "qat"
 ABOUT, PUBLISHED, OURS = "about", "published", "ours"
 LOSS_OPTIONS = "loss_options"
 LARGEST_BYTES = 2**16

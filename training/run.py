@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from aml_edge.errors import ImageError, UsageError
-from aml_edge.networks.checkpoints import (
-    StudentCheckpoint,
-    TeacherCheckpoint,
-    save_student,
-    save_teacher,
-    weights_sha256,
-)
+from aml_edge.errors import ImageError, QuantizationError, UsageError
+from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student
-from aml_edge.training.trainable import Trainable
 from aml_edge.progress import Progress, SilentProgress
-from aml_edge.space import EmbeddingSpace, require_same_space
+from aml_edge.space import require_same_space
 from aml_edge.training.adaptor_warm_start import warm_start_adaptor
 from aml_edge.training.batches import LOADING_WORKERS
-from aml_edge.training.cpu_speed import keep_kernels_and_memory, without_needless_copies
-from aml_edge.training.folded_batch_norm import folded_batch_norm
+from aml_edge.training.cpu_speed import keep_kernels_and_memory
 from aml_edge.training.inputs import InputOptions, training_inputs
 from aml_edge.training.interruption import interruption
 from aml_edge.training.log import EpochRecord, RunLog, read_epochs, read_steps
 from aml_edge.training.loop import StepRecord, Training
 from aml_edge.training.objective import Objective
-from aml_edge.training.optimisation import freeze_stages
-from aml_edge.training.plan import Checkpoint, TrainingPlan, record_of
+from aml_edge.training.plan import TrainingPlan, record_of
 from aml_edge.training.processes import Processes
 from aml_edge.training.report import TrainingReport, read_report, write_report
 from aml_edge.training.run_folder import (
-    LAST_FILE,
     RunRecord,
     begin_run,
     forget_lock,
@@ -50,9 +39,17 @@ from aml_edge.training.run_folder import (
     require_same_run,
     sole_training,
 )
-from aml_edge.training.settings import BatchNorm, Mode, TrainingSettings
+from aml_edge.training.settings import Mode
 from aml_edge.training.split import Split
 from aml_edge.training.state import STATE_FILE, Identity, restore_state, save_state
+from aml_edge.training.trainable import Trainable
+from aml_edge.training.trained_network import (
+    float_network,
+    keep_network,
+    quantization_aware_network,
+    require_single_precision,
+    sped_up,
+)
 from aml_edge.training.training_set import TrainingSet
 from aml_edge.training.tuples import anchors_per_epoch, require_drawable
 from aml_edge.training.validation import validation_loss
@@ -101,6 +98,7 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
         UsageError: settings do not belong together or do not fit the data, or `run` holds another run.
         TrainingError: the loss is not finite, or the state or the log to go on from is damaged.
         ImageBatchError: images cannot be read; all of them are listed.
+        QuantizationError: the student cannot be prepared for integers.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
     options = options or RunOptions()
@@ -115,8 +113,11 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
             return read_report(run)
     keep_kernels_and_memory()
     processes = Processes(options.accelerator or _one_process())
-    network = copy.deepcopy(_network_of(plan.start)).eval()
-    freeze_stages(network.backbone, plan.recipe.settings.frozen_stages)
+    network: Trainable | None = None
+    if plan.quantized_from is None:  # what cannot be is refused before anything is removed
+        network = float_network(plan)
+    else:
+        require_single_precision(processes)
     with sole_training(run) if processes.is_main else nullcontext():
         if processes.is_main:
             if not options.resume:
@@ -125,12 +126,11 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
             remove_halves(run)
         processes.wait()
         try:
-            with (
-                folded_batch_norm(network.backbone.trunk) if _can_fold(plan) else nullcontext(),
-                without_needless_copies(network),
-            ):
+            if network is None:
+                network = quantization_aware_network(plan, options.progress if processes.is_main else SilentProgress())
+            with sped_up(network, plan.recipe.settings):
                 return _Run(plan, run, options, record, processes, network).train()
-        except ImageError:
+        except (ImageError, QuantizationError):
             if processes.is_main and not holds_work(run):  # with other images it would be another run
                 prepare_run(run, overwrite=True)
             raise
@@ -232,7 +232,7 @@ class _Run:
             losses = [(one.loss, one.anchors) for one in read_steps(self.run) if one.epoch == epoch]
             mean = sum(loss * anchors for loss, anchors in losses) / sum(anchors for _, anchors in losses)
             log.epoch(EpochRecord(epoch, step, mean, loss, best))
-            self._save_network(best=best)
+            keep_network(self.plan, self.network, self.run, best=best)
         training.end_epoch()
         self._save_state(training, log)
 
@@ -240,17 +240,6 @@ class _Run:
         if self.processes.is_main:
             log.sync()
             save_state(training, self.identity, self.best_loss, self.run / STATE_FILE)
-
-    def _save_network(self, *, best: bool) -> None:
-        checkpoint = _named(self.plan.start, self.network, self.settings, self.run.resolve().name)
-        if isinstance(checkpoint, StudentCheckpoint):
-            if best:
-                save_student(checkpoint, self.run)
-            save_student(checkpoint, self.run, file_name=LAST_FILE)
-        else:
-            if best:
-                save_teacher(checkpoint, self.run)
-            save_teacher(checkpoint, self.run, file_name=LAST_FILE)
 
     def _report(self, preparing_seconds: float, seconds: float) -> TrainingReport:
         self.processes.wait()
@@ -287,26 +276,6 @@ def _require_fitting(plan: TrainingPlan) -> None:
         require_same_space(
             plan.start.space, teacher.space, left_name=f"student '{plan.start.name}'", right_name="the teacher's index"
         )
-
-
-def _can_fold(plan: TrainingPlan) -> bool:
-    return plan.recipe.settings.batch_norm is BatchNorm.FROZEN
-
-
-def _network_of(checkpoint: Checkpoint) -> Trainable:
-    return checkpoint.student if isinstance(checkpoint, StudentCheckpoint) else checkpoint.teacher
-
-
-def _named(start: Checkpoint, network: Trainable, settings: TrainingSettings, name: str) -> Checkpoint:
-    """Returns the trained network under a name; one that was trained alone has a space of its own."""
-    if isinstance(start, TeacherCheckpoint):
-        assert not isinstance(network, Student)
-        return TeacherCheckpoint(network, name, start.preprocessing)
-    assert isinstance(network, Student)
-    space = start.space
-    if settings.mode is Mode.SYMMETRIC:
-        space = EmbeddingSpace(name, weights_sha256(network), network.dimension)
-    return replace(start, student=network, name=name, space=space, trained=True)
 
 
 def _status(record: StepRecord, images_per_second: float) -> str:

@@ -2,7 +2,8 @@
 
 `run.json` says what is trained: recipe, settings, versions, data. `student.safetensors` (`teacher.safetensors` where a
 teacher is trained) is the best so far by validation, `last.safetensors` the newest; `state.safetensors` is what an
-unfinished training goes on from, and `report.json` ends it.
+unfinished training goes on from, and `report.json` ends it. Beside a student that was trained for integers lies which
+ones (`aml_edge.quantization.stored`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aml_edge.errors import UsageError
 from aml_edge.file_lock import locked
 from aml_edge.files import write_text_atomically
 from aml_edge.networks.checkpoints import STUDENT_FILE, TEACHER_FILE
+from aml_edge.quantization.stored import quantization_file
 from aml_edge.training.event_file import EVENT_FILES
 from aml_edge.training.log import EPOCH_LOG, STEP_LOG, TENSORBOARD_FOLDER
 from aml_edge.training.recipe import Recipe, settings_from_json
@@ -32,6 +34,7 @@ _RUN_FILES = (
     RUN_RECORD,
     STEP_LOG,
     EPOCH_LOG,
+    *(quantization_file(Path(file)).name for file in (STUDENT_FILE, LAST_FILE)),
     *(
         name
         for file in (STUDENT_FILE, TEACHER_FILE, LAST_FILE)
@@ -50,6 +53,19 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
+class StudentStart:
+    """The trained student that a quantization-aware training starts from.
+
+    Args:
+        path: its run folder or file, as it was named.
+        weights_sha256: of its weights.
+    """
+
+    path: Path
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What is trained in a run folder.
 
@@ -58,6 +74,7 @@ class RunRecord:
         data: the folder of the training images.
         index: the teacher's index, or None.
         training_fingerprint, validation_fingerprint: of the two sets (`TrainingSet.fingerprint`).
+        quantized_from: of a quantization-aware training, else None.
     """
 
     recipe: Recipe
@@ -65,6 +82,7 @@ class RunRecord:
     index: Path | None
     training_fingerprint: str
     validation_fingerprint: str | None
+    quantized_from: StudentStart | None = None
 
     def dumps(self) -> str:
         """Returns the record as JSON text, with the versions of what trains."""
@@ -82,6 +100,7 @@ class RunRecord:
             "index": None if self.index is None else str(self.index),
             "training_fingerprint": self.training_fingerprint,
             "validation_fingerprint": self.validation_fingerprint,
+            "quantized_from": _start_json(self.quantized_from),
             "versions": _versions(),
         }
         return json.dumps(record, indent=2) + "\n"
@@ -102,7 +121,7 @@ def read_run_record(run: Path) -> RunRecord:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["version"] != _VERSION:
             raise ValueError(f"its version is {record['version']!r}, this aml-edge reads {_VERSION}")
-        recipe, index = record["recipe"], record["index"]
+        recipe, index, start = record["recipe"], record["index"], record.get("quantized_from")
         return RunRecord(
             Recipe(
                 recipe["name"],
@@ -115,6 +134,7 @@ def read_run_record(run: Path) -> RunRecord:
             None if index is None else Path(index),
             str(record["training_fingerprint"]),
             record["validation_fingerprint"],
+            None if start is None else StudentStart(Path(start["path"]), str(start["weights_sha256"])),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as problem:
         raise UsageError(f"{file} cannot be read: {problem}; start again with --overwrite.") from None
@@ -200,11 +220,21 @@ def require_same_run(run: Path, record: RunRecord) -> None:
     names = [words for name, words in _WORDS.items() if getattr(begun, name) != getattr(record, name)]
     old, new = begun.recipe.settings.to_json(), record.recipe.settings.to_json()
     names += [f"`{name}`" for name in new if old[name] != new[name]]
+    if _weights(begun) != _weights(record):
+        names.append("weights to start from (--qat --from)")
     if names:
         raise UsageError(
             f"`run` is {run}, whose training was begun with other {', '.join(names)}; go on with the same, or start "
             "again with --overwrite."
         )
+
+
+def _start_json(start: StudentStart | None) -> dict[str, str] | None:
+    return None if start is None else {"path": str(start.path), "weights_sha256": start.weights_sha256}
+
+
+def _weights(record: RunRecord) -> str | None:
+    return None if record.quantized_from is None else record.quantized_from.weights_sha256
 
 
 def _files_there(run: Path) -> list[str]:

@@ -14,6 +14,8 @@ from aml_edge.preprocessing import Fit
 
 OptionValue = float | int | str
 ANY_TEACHER = "any"
+ANY_BACKBONE = "any"
+OWN_SIDE = 0
 LARGEST = 2**53
 """Of any number here: whole numbers up to it are floats too."""
 
@@ -67,7 +69,8 @@ class TrainingSettings:
 
     Args:
         network: what is trained; a teacher is trained in symmetric mode, without an adaptor.
-        backbone: a named one, one of timm, or imagenet:NAME with ImageNet weights.
+        backbone: a named one, one of timm, or imagenet:NAME with ImageNet weights; "any" is that of the student which
+            a quantization-aware training starts from.
         dimension: of the embeddings where no index says it; 0 takes the index's, or a teacher's channels.
         teacher: the name that the index's space must have, or "any".
         mode: see `Mode`.
@@ -83,7 +86,8 @@ class TrainingSettings:
         batch_size: anchors a step.
         batch_order: see `BatchOrder`; drawn as published. Ours, by_shape: images of one shape go through the network
             at once, which is faster (`aml_edge.training.speed`).
-        image_side_px, fit: of the training images; the student is evaluated with the same.
+        image_side_px, fit: of the training images; the student is evaluated with the same. A side of 0 is that of the
+            student which a quantization-aware training starts from.
         learning_rate: Adam's, of the trunk, at its highest.
         schedule: see `Schedule`.
         decay: of the exponential schedule; published 0.01.
@@ -171,7 +175,7 @@ _RULES: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("pool_size", "at least 0", _not_negative),
     ("epochs", "at least 1", _positive),
     ("batch_size", "at least 1", _positive),
-    ("image_side_px", "at least 32, the stride of a trunk", lambda side: side >= 32),
+    ("image_side_px", "at least 32, the stride of a trunk", lambda side: side == OWN_SIDE or side >= 32),
     ("learning_rate", "above 0", _positive),
     ("decay", "at least 0", _not_negative),
     ("warm_up", "at least 0 and below 1", lambda share: 0 <= share < 1),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from aml_edge.embedder import Embeddings
-from aml_edge.training.trainable import Trainable
 from aml_edge.training.batches import Group, forward_by_shape
 from aml_edge.training.evaluation_mode import evaluation_mode
 from aml_edge.training.inputs import TrainingInputs
 from aml_edge.training.objective import Objective
 from aml_edge.training.processes import Processes
 from aml_edge.training.settings import BatchOrder, Mode, TrainingSettings
+from aml_edge.training.trainable import Trainable
 from aml_edge.training.training_set import TrainingSet
 from aml_edge.training.tuples import Rows, Tuples, anchors_per_epoch, one_shape_a_batch, tuples_of_epoch
 

@@ -11,7 +11,7 @@ from aml_edge.networks.teacher import Teacher, TeacherSpec
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import SayingProgress
 from aml_edge.space import EmbeddingSpace, untrained_space
-from aml_edge.training.settings import Network, TrainingSettings
+from aml_edge.training.settings import ANY_BACKBONE, OWN_SIDE, Network, TrainingSettings
 
 
 def starting_network(
@@ -29,6 +29,7 @@ def starting_network(
         TeacherIndexError: the index has another dimension than the settings ask for.
         MissingExtraError: its ImageNet weights are in a package that is not installed.
     """
+    _require_complete(settings)
     architecture = settings.backbone.removeprefix(IMAGENET_PREFIX)
     spec = backbone_spec(architecture)
     preprocessing = Preprocessing(settings.image_side_px, settings.fit, spec.mean, spec.std)
@@ -53,6 +54,16 @@ def starting_network(
     student = Student(StudentSpec(architecture, dimension), seed=settings.seed).eval()
     student.backbone = _imagenet_trunk(settings, progress) or student.backbone
     return StudentCheckpoint(student, name, space or untrained_space(dimension, "0" * 64), preprocessing, trained=False)
+
+
+def _require_complete(settings: TrainingSettings) -> None:
+    """Raises `UsageError` where settings leave to a student what only a quantization-aware training has."""
+    for name, value in (("backbone", ANY_BACKBONE), ("image_side_px", OWN_SIDE)):
+        if getattr(settings, name) == value:
+            raise UsageError(
+                f"`{name}` is {value!r}, which takes that of a trained student; name the student: --qat --from RUN, or "
+                f"set `{name}`."
+            )
 
 
 def _imagenet_trunk(settings: TrainingSettings, progress: SayingProgress | None) -> FeatureMap | None:

@@ -18,7 +18,7 @@ from aml_edge.cli.option_groups import with_option_groups
 from aml_edge.cli.recipe_tables import recipe_list, recipe_table, recipes_table
 from aml_edge.errors import ImageError, TrainingError, UsageError
 from aml_edge.progress import SayingProgress
-from aml_edge.training.recipe import DEFAULT_RECIPE, Recipe, overridden, read_recipe
+from aml_edge.training.recipe import DEFAULT_RECIPE, QAT_RECIPE, Recipe, overridden, read_recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,6 +39,18 @@ class RecipeOptions:
     ] = field(default_factory=list)
     listing: Annotated[bool, typer.Option("--list", help="List the recipes and end.")] = False
     show: Annotated[bool, typer.Option("--show", help="Show the recipe's values, who chose them, and end.")] = False
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What a training starts from, other than the recipe's network."""
+
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Quantization-aware: a trained student learns what its int8 file computes.")
+    ] = False
+    student: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="The student to start from: its run folder or file.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="The run folder to write to, e.g. runs/first.")
     ] = None,
     *,
+    start: StartOptions,
     folder: RunFolderOptions,
     machine: MachineOptions,
     json_target: JsonOption = None,
@@ -82,7 +95,7 @@ def train(
         write_json(recipe_list(), json_target)
         return
     if recipe.show:
-        chosen = _chosen(recipe)
+        chosen = _chosen(recipe, start)
         console.print(recipe_table(chosen))
         write_json(chosen, json_target)
         return
@@ -96,9 +109,9 @@ def train(
         console = Console(quiet=True)
     planning = ConsoleProgress(console, every_task=False)
     if folder.resume:
-        plan = _resumed(out, data, index, recipe, planning)
+        plan = _resumed(out, data, index, recipe, start, planning)
     else:
-        plan = _planned(out, data, index, recipe, folder, planning)
+        plan = _planned(out, data, index, recipe, start, folder, planning)
     _print_plan(plan, console)
     options = RunOptions(
         resume=folder.resume,
@@ -114,8 +127,9 @@ def train(
         write_json(report, json_target)
 
 
-def _chosen(options: RecipeOptions) -> Recipe:
-    return overridden(read_recipe(options.recipe or DEFAULT_RECIPE), options.changes)
+def _chosen(options: RecipeOptions, start: StartOptions) -> Recipe:
+    name = options.recipe or (QAT_RECIPE if start.qat else DEFAULT_RECIPE)
+    return overridden(read_recipe(name), options.changes)
 
 
 def _planned(
@@ -123,6 +137,7 @@ def _planned(
     data: Path | None,
     index: Path | None,
     recipe: RecipeOptions,
+    start: StartOptions,
     folder: RunFolderOptions,
     progress: SayingProgress,
 ) -> TrainingPlan:
@@ -132,13 +147,35 @@ def _planned(
 
     if data is None:
         raise UsageError("`data` is missing; name the folder of the training images: --data DIR.")
+    _require_start(start, out)
     if not folder.overwrite:
         require_free(out)
-    return plan_training(_chosen(recipe), data, None if index is None else open_index(index), progress=progress)
+    opened = None if index is None else open_index(index)
+    return plan_training(_chosen(recipe, start), data, opened, quantized_from=start.student, progress=progress)
+
+
+def _require_start(start: StartOptions, out: Path) -> None:
+    """Raises `UsageError` where one of --qat and --from misses the other, or the run would replace what it is from."""
+    if start.qat and start.student is None:
+        raise UsageError("`qat` starts from a trained student, and `from` is missing; name its run folder: --from RUN.")
+    if start.student is None:
+        return
+    if not start.qat:
+        raise UsageError(
+            f"`from` is {start.student}, which only a quantization-aware training starts from; add --qat, or leave "
+            "--from out: a recipe makes its own network."
+        )
+    if out.resolve() in (start.student.resolve(), start.student.resolve().parent):
+        raise UsageError(f"`out` is {out}, where the student of --from lies; name another folder.")
 
 
 def _resumed(
-    out: Path, data: Path | None, index: Path | None, options: RecipeOptions, progress: SayingProgress
+    out: Path,
+    data: Path | None,
+    index: Path | None,
+    options: RecipeOptions,
+    start: StartOptions,
+    progress: SayingProgress,
 ) -> TrainingPlan:
     """Returns the plan of the run in a folder; data and index may have been moved, a recipe must say the same."""
     from aml_edge.index import open_index
@@ -146,9 +183,14 @@ def _resumed(
     from aml_edge.training.run_folder import read_run_record
 
     begun = read_run_record(out)
-    recipe = overridden(begun.recipe, options.changes) if options.recipe is None else _chosen(options)
-    where = index or begun.index
-    return plan_training(recipe, data or begun.data, None if where is None else open_index(where), progress=progress)
+    if begun.quantized_from is None and (start.qat or start.student is not None):
+        raise UsageError(f"`run` is {out}, whose training was begun without --qat; leave --qat and --from out.")
+    recipe = overridden(begun.recipe, options.changes) if options.recipe is None else _chosen(options, start)
+    where, student = index or begun.index, None
+    if begun.quantized_from is not None:
+        student = start.student or begun.quantized_from.path
+    opened = None if where is None else open_index(where)
+    return plan_training(recipe, data or begun.data, opened, quantized_from=student, progress=progress)
 
 
 def _accelerator(options: MachineOptions) -> Accelerator:

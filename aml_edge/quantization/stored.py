@@ -90,14 +90,14 @@ def _read(file: Path) -> StoredQuantization:
             raise TypeError("it is not a JSON object")
         if values.get("version") != _VERSION:
             raise ValueError(f"its version is {values.get('version')!r}, this aml-edge reads {_VERSION}")
-        quantization, weights_sha256 = values["quantization"], values["weights_sha256"]
-        if not isinstance(quantization, dict) or not isinstance(weights_sha256, str):
-            raise TypeError("a field has the wrong type")
-        return StoredQuantization(
-            Quantization.from_json(quantization), QuantizationRecord.from_json(values["record"]), weights_sha256
-        )
+        weights_sha256, record = values["weights_sha256"], QuantizationRecord.from_json(values["record"])
+        if not isinstance(weights_sha256, str):
+            raise TypeError("its `weights_sha256` is no text")
+        return StoredQuantization(Quantization.from_json(values["quantization"]), record, weights_sha256)
+    except QuantizationError as error:
+        raise QuantizationError(f"{file} cannot be read: {error}") from None
     except KeyError as missing:
         problem = f"it lacks {missing}"
-    except (OSError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, QuantizationError) as error:
+    except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
         problem = str(error)
-    raise QuantizationError(f"{file} cannot be read: {problem.rstrip('.')}; train again, or remove it.")
+    raise QuantizationError(f"{file} cannot be read: {problem}; train again, or remove it.")
