@@ -64,10 +64,9 @@ def _is_identity(module: fx.GraphModule, node: Any) -> bool:
         return bool(node.args[0].meta["val"].dtype == node.meta["val"].dtype)
     if node.target is not aten.batch_norm.default:
         return False
-    scale, shift, mean, variance = (operator.attrgetter(str(one.target))(module) for one in node.args[1:5])
-    return bool(
-        (scale == 1).all() and (shift == 0).all() and (mean == 0).all() and (variance + node.args[7] == 1).all()
-    )
+    values = [None if one is None else operator.attrgetter(str(one.target))(module) for one in node.args[1:5]]
+    neutral = (1, 0, 0, 1 - node.args[7])  # scale, shift, mean, variance
+    return all(one is None or bool((one == other).all()) for one, other in zip(values, neutral, strict=True))
 
 
 def _write_nowhere(node: Any) -> None:
