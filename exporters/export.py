@@ -12,13 +12,14 @@ from aml_edge.errors import SpaceMismatchError
 from aml_edge.exporters import EXPORTERS, require_precision
 from aml_edge.exporters.conversion_log import conversion_logged
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.preparation import PreparedStudent
+from aml_edge.exporters.quantization.proof import require_quantized
 from aml_edge.exporters.verification import Verification
 from aml_edge.files import write_text_atomically, written_atomically
 from aml_edge.formats import FORMATS, OperatorCensus
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
-from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.space import EmbeddingSpace, require_same_space
 
 
@@ -29,7 +30,7 @@ def export_student(
     *,
     whitening: Whitening | None = None,
     space: EmbeddingSpace | None = None,
-    quantized: QuantizedStudent | None = None,
+    quantized: PreparedStudent | None = None,
 ) -> Artifact:
     """Returns the artifact written into the folder `out`: a whole file with its manifest, or nothing.
 
@@ -39,21 +40,23 @@ def export_student(
         out: folder; made where it is missing.
         whitening: of the teacher's index, folded into the file; needs `space`.
         space: of the teacher's index; the student's own where it is None.
-        quantized: the student, with the whitening, prepared for integers; a calibrated precision needs it.
+        quantized: the student, with the whitening, ready for integers; a calibrated precision needs it.
 
     Raises:
         UsageError: the format does not have the precision.
         SpaceMismatchError: the index is of another teacher, dimension or whitening.
         MissingExtraError: the converter is not installed.
-        ExportError: the converter failed; the message names its log.
+        ExportError: the converter failed, and the message names its log; or the file is not quantized as asked.
     """
     require_precision(spec.format, spec.precision)
     exporter = EXPORTERS[spec.format]
     if spec.precision.is_calibrated:
         assert quantized is not None, "a calibrated precision comes with a prepared student"
-        network = quantized.graph.network
+        student, record = quantized.quantized, quantized.record
+        network = student.graph.network
     else:
-        network, quantized = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening), None
+        student, record = None, None
+        network = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
     manifest = Manifest(
         space=_space_of_file(checkpoint, whitening, space),
         preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
@@ -64,12 +67,15 @@ def export_student(
         precision=spec.precision,
         target=exporter.target,
         tools={"aml-edge": aml_edge.__version__} | exporter.versions(),
+        quantization=record,
     )
     artifact = Artifact(out / file_name(checkpoint, spec, whitened=whitening is not None), manifest)
     log = artifact.path.with_name(artifact.path.name + ".log")
     with written_atomically(artifact.path) as partial:
         with conversion_logged(log, f"export of '{checkpoint.name}' to {spec.format} {spec.precision}"):
-            exporter.write(network, spec, partial, quantized)
+            exporter.write(network, spec, partial, student)
+        if spec.precision.has_integer_weights:
+            require_quantized(FORMATS[spec.format].take_census(partial), spec.precision, student)
         FORMATS[spec.format].write_manifest(partial, manifest.dumps())
     write_text_atomically(artifact.sidecar_path, manifest.dumps() + "\n")
     return artifact

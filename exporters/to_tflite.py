@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.quantization.tflite import quantized_tflite
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.quantization.post_training import QuantizedStudent
 
@@ -19,7 +20,10 @@ TARGET = "LiteRT builtin operators"
 def write_tflite(
     network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None = None
 ) -> None:
-    """Writes the model at `path`; in fp16 the weights are half, and a CPU computes in single precision with them."""
+    """Writes the model at `path`; in fp16 the weights are half, and a CPU computes in single precision with them.
+
+    In integers it is written in floating point first: `aml_edge.exporters.quantization.tflite` says what becomes of it.
+    """
     try:
         import litert_torch
     except ImportError:
@@ -28,6 +32,8 @@ def write_tflite(
     litert_torch.convert(_NamedOutput(network).eval(), sample_kwargs={"image": image}).export(str(path))
     if spec.precision is Precision.FP16:
         _halve_weights(path)
+    elif spec.precision.has_integer_weights:
+        path.write_bytes(quantized_tflite(path.read_bytes(), spec.precision, quantized))
 
 
 class _NamedOutput(nn.Module):

@@ -30,14 +30,24 @@ class TfliteTensor:
         shape: as it stands in the file.
         type: of its values, ``"float32"``, ``"int8"``, …
         buffer: number of the buffer that holds its values.
-        constant: whether the file holds its values.
+        extent: positions of its values' bytes, or None where the file does not hold them.
     """
 
     table: Table
     shape: tuple[int, ...]
     type: str
     buffer: int
-    constant: bool
+    extent: range | None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the file holds its values."""
+        return self.extent is not None
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of its values; none where the file does not hold them."""
+        return b"" if self.extent is None else bytes(self.table.source.data[self.extent.start : self.extent.stop])
 
     @property
     def name(self) -> str:
@@ -91,12 +101,12 @@ def read_subgraphs(model: Table) -> tuple[TfliteSubgraph, ...]:
     except ImportError:
         raise MissingExtraError("ai-edge-litert", "tflite", "counting the operators of a TFLite file") from None
     names, types = _operator_names(model, _names(BuiltinOperator)), _names(TensorType)
-    constant = [extent_of(buffer) is not None for buffer in model.tables(MODEL_BUFFERS)]
-    return tuple(_subgraph(table, names, types, constant) for table in model.tables(MODEL_SUBGRAPHS))
+    extents = [extent_of(buffer) for buffer in model.tables(MODEL_BUFFERS)]
+    return tuple(_subgraph(table, names, types, extents) for table in model.tables(MODEL_SUBGRAPHS))
 
 
-def _subgraph(table: Table, names: list[str], types: dict[int, str], constant: list[bool]) -> TfliteSubgraph:
-    tensors = tuple(_tensor(one, types, constant) for one in table.tables(SUBGRAPH_TENSORS))
+def _subgraph(table: Table, names: list[str], types: dict[int, str], extents: list[range | None]) -> TfliteSubgraph:
+    tensors = tuple(_tensor(one, types, extents) for one in table.tables(SUBGRAPH_TENSORS))
     operators = []
     for one in table.tables(SUBGRAPH_OPERATORS):
         code = one.unsigned(OPERATOR_CODE, 4)
@@ -110,13 +120,13 @@ def _subgraph(table: Table, names: list[str], types: dict[int, str], constant: l
     return TfliteSubgraph(tensors, tuple(operators))
 
 
-def _tensor(table: Table, types: dict[int, str], constant: list[bool]) -> TfliteTensor:
+def _tensor(table: Table, types: dict[int, str], extents: list[range | None]) -> TfliteTensor:
     number, buffer = table.unsigned(TENSOR_TYPE, 1), table.unsigned(TENSOR_BUFFER, 4)
     if number not in types:
         raise FlatbufferError(f"it has a tensor of type {number}, which LiteRT does not know")
-    if buffer >= len(constant):
-        raise FlatbufferError(f"it refers to buffer {buffer} of {len(constant)}")
-    return TfliteTensor(table, tuple(table.integers(TENSOR_SHAPE)), types[number].lower(), buffer, constant[buffer])
+    if buffer >= len(extents):
+        raise FlatbufferError(f"it refers to buffer {buffer} of {len(extents)}")
+    return TfliteTensor(table, tuple(table.integers(TENSOR_SHAPE)), types[number].lower(), buffer, extents[buffer])
 
 
 def _operator_names(model: Table, builtin: dict[int, str]) -> list[str]:
