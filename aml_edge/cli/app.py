@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import aml_edge
-from aml_edge.cli import data, index
+from aml_edge.cli import data, index, quantize
 from aml_edge.cli.bench import bench
 from aml_edge.cli.compare import compare
 from aml_edge.cli.demo import demo
@@ -63,6 +63,7 @@ app.command()(train)
 app.command()(whitening)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.add_typer(quantize.app, name="quantize")
 app.command()(export)
 app.command()(verify)
 app.command()(bench)

@@ -1,0 +1,243 @@
+"""A greedy search for mixed precision: the fewest and cheapest blocks in floating point with which a budget holds.
+
+From all in integers, the block that saves the most error for its price goes back to floating point until the budget
+holds; then, the dearest first, each is tried in integers again. Everything is measured in the fake-quantized network,
+on the queries that choose; `verdict_of` judges the real file by others.
+
+A budget holds where the upper end of the drop's 95 % interval is within it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aml_edge.embedder import Embeddings
+from aml_edge.errors import UsageError
+from aml_edge.exporters.quantization.block_prices import BlockPrices
+from aml_edge.exporters.quantization.drop import Drop, QuerySplit, measure_drop
+from aml_edge.exporters.quantization.query_set import QuerySet
+from aml_edge.exporters.quantization.sensitivity import embed_quantized, embed_with_each_block_alone, embedding_error
+from aml_edge.ground_truth import QueryGroundTruth
+from aml_edge.progress import Progress, ProgressTask, SilentProgress
+from aml_edge.quantization.post_training import PostTraining
+from aml_edge.quantization_record import SearchRecord
+
+SMALLEST_PRICE = 1e-3
+"""Of the largest: a block that costs nothing in floating point, or less, counts as this cheap."""
+
+
+@dataclass(frozen=True)
+class FloatBlock:
+    """A block that stayed in floating point.
+
+    Args:
+        block: which.
+        without: what is lost if it too is in integers, on the queries that chose.
+        price: what its floating point costs, with its unit.
+    """
+
+    block: str
+    without: Drop
+    price: str
+
+    @property
+    def why(self) -> str:
+        """The reason, in words."""
+        lost = self.without
+        return (
+            f"in integers {lost.points:.2f} points [{lost.low:.2f}, {lost.high:.2f}] of mAP are lost on {lost.queries} "
+            f"queries, for {self.price} less"
+        )
+
+
+@dataclass(frozen=True)
+class MixedPrecision:
+    """What a search found.
+
+    Args:
+        float_blocks: all that stay in floating point, those that the options ask for among them.
+        chosen: those that the search chose, in run order.
+        drop: on the queries that chose; the real file is judged by others.
+        max_drop: the budget, points of 100.
+        held: whether the budget holds on these queries; if not, this is the choice with the lowest upper end.
+        prices: what it made small.
+        measured: how many choices were measured.
+    """
+
+    float_blocks: frozenset[str]
+    chosen: tuple[FloatBlock, ...]
+    drop: Drop
+    max_drop: float
+    held: bool
+    prices: BlockPrices
+    measured: int
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Chosen block → why it stayed in floating point."""
+        return {one.block: one.why for one in self.chosen}
+
+    @property
+    def price(self) -> float:
+        """What the chosen blocks cost, in the unit of the prices."""
+        return self.prices.total([one.block for one in self.chosen])
+
+
+def search_mixed_precision(
+    post_training: PostTraining,
+    selection: QuerySet,
+    max_drop: float,
+    prices: BlockPrices,
+    progress: Progress | None = None,
+) -> MixedPrecision:
+    """Returns which blocks stay in floating point so that at most `max_drop` points of medium mAP are lost.
+
+    Args:
+        post_training: the network; the blocks that its options leave in floating point stay there.
+        selection: the queries that choose.
+        max_drop: the budget, points of 100.
+        prices: of each block that may go back to floating point.
+        progress: where the work is announced.
+
+    Raises:
+        UsageError: the budget is no number of points, or no query has a positive.
+    """
+    require_budget(max_drop)
+    progress = progress or SilentProgress()
+    blocks = post_training.graph.blocks
+    candidates = [block for block in blocks if block not in post_training.float_blocks]
+    alone = embed_with_each_block_alone(post_training, selection.images, candidates, progress)
+    saved = {block: embedding_error(alone.float_rows, alone.of_block[block]).lost for block in candidates}
+    floor = SMALLEST_PRICE * max((abs(prices.of_block[block]) for block in candidates), default=0.0) or 1.0
+    order = sorted(candidates, key=lambda block: -saved[block] / max(prices.of_block[block], floor))
+    trials = _Trials(post_training, selection, alone.float_rows, max_drop)
+    with progress.task("blocks back to floating point", len(order)) as task:
+        chosen = _grown(order, trials, task)
+    if chosen is not None:
+        dearest_first = sorted(chosen, key=lambda block: -prices.of_block[block])
+        with progress.task("blocks tried in integers again", len(chosen)) as task:
+            chosen = _thinned(dearest_first, trials, task)
+    best = trials.best(prices) if chosen is None else chosen
+    kept = [
+        FloatBlock(block, trials.without[block], prices.text(prices.of_block[block]))
+        for block in blocks
+        if block in best
+    ]
+    return MixedPrecision(
+        post_training.float_blocks | best,
+        tuple(kept),
+        trials.drop(best),
+        max_drop,
+        chosen is not None,
+        prices,
+        trials.measured,
+    )
+
+
+def verdict_of(
+    found: MixedPrecision,
+    student_rows: Embeddings,
+    file_rows: Embeddings,
+    database: Embeddings,
+    ground_truth: Sequence[QueryGroundTruth],
+    split: QuerySplit,
+) -> SearchRecord:
+    """Returns what a real file came to, on queries that did not choose its blocks.
+
+    Args:
+        found: by the search.
+        student_rows, file_rows: (N, D) embeddings of all queries, the file's from its runtime.
+        database: (M, D) the teacher's.
+        ground_truth: N, in rows of the database.
+        split: of the queries.
+    """
+    drop = measure_drop(student_rows, file_rows, database, ground_truth, split.verdict)
+    return SearchRecord(
+        max_drop=found.max_drop,
+        by=found.prices.by,
+        selection_queries=len(split.selection),
+        verdict_queries=drop.queries,
+        drop=drop.points,
+        low=drop.low,
+        high=drop.high,
+        held=drop.holds(found.max_drop),
+    )
+
+
+def require_budget(max_drop: float) -> None:
+    """Raises `UsageError` unless a budget is a number of points that can be lost."""
+    if not (0 <= max_drop < math.inf):
+        raise UsageError(
+            f"`max_drop` is {max_drop:g}; it is how many points of 100 of asymmetric mAP may be lost: give 0 or more."
+        )
+
+
+class _Trials:
+    """Measures choices of blocks, each once.
+
+    Args:
+        post_training, selection, max_drop: of the search.
+        float_rows: (N, D) what the queries are in floating point.
+    """
+
+    def __init__(
+        self,
+        post_training: PostTraining,
+        selection: QuerySet,
+        float_rows: Embeddings,
+        max_drop: float,
+    ) -> None:
+        self._post_training, self._selection, self._float_rows = post_training, selection, float_rows
+        self._max_drop = max_drop
+        self._drops: dict[frozenset[str], Drop] = {}
+        self.without: dict[str, Drop] = {}
+
+    @property
+    def measured(self) -> int:
+        return len(self._drops)
+
+    def drop(self, blocks: frozenset[str]) -> Drop:
+        if blocks not in self._drops:
+            student = self._post_training.quantized(self._post_training.float_blocks | blocks)
+            rows = embed_quantized(student, self._selection.images)
+            database, truth = self._selection.database, self._selection.ground_truth
+            self._drops[blocks] = measure_drop(self._float_rows, rows, database, truth, range(len(truth)))
+        return self._drops[blocks]
+
+    def holds(self, blocks: frozenset[str], task: ProgressTask) -> bool:
+        drop = self.drop(blocks)
+        task.advance(status=f"{len(blocks)} in floating point: at most {drop.high:.2f} points lost")
+        return drop.holds(self._max_drop)
+
+    def best(self, prices: BlockPrices) -> frozenset[str]:
+        """Returns the choice with the lowest upper end, the cheapest of several."""
+        order = {
+            blocks: (np.nan_to_num(drop.high, nan=np.inf), prices.total([*blocks]))
+            for blocks, drop in self._drops.items()
+        }
+        return min(order, key=lambda blocks: order[blocks])
+
+
+def _grown(order: Sequence[str], trials: _Trials, task: ProgressTask) -> frozenset[str] | None:
+    """Returns the first blocks of an order with which the budget holds, or None; the last one stays in integers."""
+    for count in range(len(order)):
+        blocks = frozenset(order[:count])
+        if count:
+            trials.without[order[count - 1]] = trials.drop(blocks - {order[count - 1]})
+        if trials.holds(blocks, task):
+            return blocks
+    return None
+
+
+def _thinned(chosen: Sequence[str], trials: _Trials, task: ProgressTask) -> frozenset[str]:
+    """Returns those of the chosen blocks without which the budget does not hold, each tried once, in this order."""
+    kept = frozenset(chosen)
+    for block in chosen:
+        trials.without[block] = trials.drop(kept - {block})
+        if trials.holds(kept - {block}, task):
+            kept -= {block}
+    return kept
