@@ -14,6 +14,7 @@ import numpy as np
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.quantization.tflite_operators import TfliteSites, find_sites
+from aml_edge.exporters.quantization.tflite_sharing import without_repetition
 from aml_edge.quantization.graph import INPUT
 from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.quantization.quantization import Quantization
@@ -50,7 +51,7 @@ def quantized_tflite(model: bytes, precision: Precision, quantized: QuantizedStu
     else:
         converting.load_quantization_recipe(_weight_only())
     made = converting.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(made.quantized_model)
+    return without_repetition(bytes(made.quantized_model))
 
 
 def _configure(converting: Any, sites: TfliteSites, quantized: QuantizedStudent) -> dict[str, dict[str, Any]]:
