@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aml_edge.benchmarks.kernel_warnings import MAP_TOLERANCE
 from aml_edge.benchmarks.pareto import Candidate, Front, find_fronts
 from aml_edge.benchmarks.recommendation import NoGain, find_no_gains
-from aml_edge.benchmarks.report import GroupReport
+from aml_edge.benchmarks.report import LOST, OVER_FP32, GroupReport
 from aml_edge.benchmarks.text_tables import NONE, TextTable, megabytes, milliseconds, points, speed_up
 
 FEWEST_ROWS = 2
@@ -28,22 +27,30 @@ def front_line(front: Front) -> str:
     return f"Pareto front of size and time ({time}); mAP, which was not measured, does not count"
 
 
-def front_table(front: Front) -> TextTable:
-    """Returns one line a candidate: what is compared, how many times as fast as fp32 it is, and whether it is on it."""
-    header = ("", "file MB", "p50 ms", *(("mAP",) if front.by_map else ()), "× fp32", "front")
+def front_table(front: Front, *, brief: bool = False) -> TextTable:
+    """Returns one line a candidate: what is compared, beside fp32, and its place; `brief` leaves out intervals."""
+    header = ("", "file MB", "p50 ms", *(("mAP", LOST) if front.by_map else ()), OVER_FP32, "front")
     several = len({id(one.group) for one in front.candidates}) > 1
     rows = tuple(
         (
             f"{_student(one)}, {one.row.label}" if several else one.row.label,
             megabytes(one.size_bytes),
             milliseconds(one.latency_ms),
-            *((points(one.mean_average_precision),) if front.by_map else ()),
-            speed_up(one.timed.over_fp32),
+            *((points(one.mean_average_precision), lost(one, brief=brief)) if front.by_map else ()),
+            _over_fp32(one, brief=brief),
             "yes" if on else NONE,
         )
         for one, on in zip(front.candidates, front.on_front, strict=True)
     )
     return TextTable(header, rows)
+
+
+def lost(candidate: Candidate, *, brief: bool = False) -> str:
+    """Returns the points of mAP that a candidate loses to fp32, with their interval unless `brief`."""
+    drop = candidate.judged.map_drop
+    if drop is None:
+        return NONE
+    return _signed(drop.points) + ("" if brief else f" [{_signed(drop.low)}, {_signed(drop.high)}]")
 
 
 def recommendations(groups: Sequence[GroupReport]) -> tuple[str, ...]:
@@ -72,14 +79,26 @@ def _trade(found: NoGain) -> str:
     """Returns what a file that nothing beats has, beside the fp32 file."""
     size = f"{found.reduced.size_bytes / found.fp32.size_bytes:.2f} of the size"
     reduced, fp32 = _name(found.reduced), _name(found.fp32)
-    if not found.by_map:
+    drop = found.reduced.judged.map_drop
+    if not found.by_map or drop is None:
         return f"only its size speaks for {reduced}: {size} of {fp32}"
-    own, other = found.reduced.mean_average_precision, found.fp32.mean_average_precision
-    if other - own > MAP_TOLERANCE:
-        return f"{fp32} has the better mAP ({points(other)}, not {points(own)}), {reduced} {size}"
-    if own - other > MAP_TOLERANCE:
-        return f"{reduced} has the better mAP ({points(own)}, not {points(other)}) and {size} of {fp32}"
-    return f"{reduced} has the same mAP ({points(own)} and {points(other)}) and {size} of {fp32}"
+    change = f"{points(found.reduced.mean_average_precision)}: {lost(found.reduced)} lost"
+    if drop.low > 0:
+        return (
+            f"{fp32} has the better mAP ({points(found.fp32.mean_average_precision)}, not {change}), {reduced} {size}"
+        )
+    worth = "a better mAP" if drop.high < 0 else f"an mAP that {drop.queries} queries cannot tell from fp32's"
+    return f"{reduced} has {size} of {fp32} and {worth} ({change})"
+
+
+def _signed(value: float) -> str:
+    """Returns two decimals; what rounds to nothing has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def _over_fp32(candidate: Candidate, *, brief: bool) -> str:
+    found = candidate.timed.over_fp32
+    return speed_up(found) if found is None or not brief else f"{found.value:.2f}"
 
 
 def _figures(candidate: Candidate, *, by_map: bool) -> str:

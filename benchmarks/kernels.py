@@ -7,7 +7,6 @@ kernels ran: the others are computed in floats by either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from aml_edge.artifact import Artifact
@@ -22,7 +21,7 @@ class Kernels(StrEnum):
     REFERENCE = "reference"
 
 
-KERNELS: Mapping[str, Kernels] = {
+KERNELS: dict[str, Kernels] = {
     "onnxruntime": Kernels.FAST,
     "onnxruntime-precise": Kernels.PRECISE,
     "litert": Kernels.FAST,

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 from aml_edge.benchmarks.kernels import fast_runtime
 from aml_edge.benchmarks.report import GroupReport, RowReport
-from aml_edge.benchmarks.retrieval import AsymmetricMap
 from aml_edge.benchmarks.timing import ThreadsReport
 
 
@@ -30,14 +29,14 @@ class Candidate:
         row: its row.
         size_bytes: of the file.
         timed: with the fewest threads.
-        retrieval: of its exact kernels, else its own; None without ground truth.
+        judged: whose mAP counts: the row of its exact kernels, else itself.
     """
 
     group: GroupReport
     row: RowReport
     size_bytes: int
     timed: ThreadsReport
-    retrieval: AsymmetricMap | None
+    judged: RowReport
 
     @property
     def latency_ms(self) -> float:
@@ -47,12 +46,12 @@ class Candidate:
     @property
     def mean_average_precision(self) -> float:
         """Medium, in 0..1; NaN without ground truth, and where nothing can be ranked."""
-        return math.nan if self.retrieval is None else self.retrieval.medium
+        return math.nan if self.judged.retrieval is None else self.judged.retrieval.medium
 
     @property
     def is_broken(self) -> bool:
         """Whether it gives embeddings that are not finite; such a file is on no front."""
-        return self.retrieval is not None and self.retrieval.non_finite > 0
+        return any(row.retrieval is not None and row.retrieval.non_finite > 0 for row in (self.row, self.judged))
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,12 @@ def _front(candidates: Sequence[Candidate], *, by_map: bool) -> Front:
 
 def _candidates(group: GroupReport) -> tuple[Candidate, ...]:
     exact = {
-        (row.path, runtime): row.retrieval
+        (row.path, runtime): row
         for row in group.rows
         if (runtime := fast_runtime(row.runtime)) is not None and row.retrieval is not None
     }
     return tuple(
-        Candidate(group, row, row.size_bytes, timed, exact.get((row.path, row.runtime), row.retrieval))
+        Candidate(group, row, row.size_bytes, timed, exact.get((row.path, row.runtime), row))
         for row in group.rows
         if row.path is not None
         and row.size_bytes is not None

@@ -12,6 +12,7 @@ from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.kernel_agreement import KernelAgreement
 from aml_edge.benchmarks.kernels import Kernels
 from aml_edge.benchmarks.latency import LatencyPlan
+from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.retrieval import AsymmetricMap
 from aml_edge.benchmarks.row_accuracy import SAMPLE
 from aml_edge.benchmarks.search_latency import SearchReport
@@ -20,7 +21,7 @@ from aml_edge.benchmarks.worker import Throughput
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
-MAP, SEARCH, KERNELS, FRONT, OVER_FP32 = "mAP", "search", "kernels", "front", "× fp32"
+MAP, SEARCH, KERNELS, FRONT, OVER_FP32, LOST = "mAP", "search", "kernels", "front", "× fp32", "mAP lost"
 INCLUDES: Mapping[str, str] = {
     "latency": "one image, fitted pixels in memory to the final embedding in memory: copies in and out, normalisation, "
     "network, whitening where the file has it; decoding and resizing are left out. Rows take short turns in shuffled "
@@ -39,6 +40,8 @@ INCLUDES: Mapping[str, str] = {
     KERNELS: "of files whose convolutions take integers: fast ones, which the runtime takes by itself, and precise or "
     "reference ones, which show what the file computes, not what this processor makes of it. Reference kernels are not "
     f"timed, and embed {SAMPLE} queries unless --runtime names them.",
+    LOST: "points of mAP (medium) that are lost to the fp32 file of the same format in the same runtime, with a 95 % "
+    "paired bootstrap interval over queries.",
     OVER_FP32: "times as fast as the fp32 file of the same format in the same runtime, taken as the speed-up is.",
     FRONT: "no other file is at least as good in each of these measures and better in one. Time is that of the fast "
     "kernels with the fewest threads, mAP that of the precise ones where the runtime has them; PyTorch and rows that "
@@ -67,6 +70,7 @@ class RowReport:
         verdict: what the file's verdict is worth now, in words; None for the student.
         kernels: which integer kernels ran; None where the row is computed in floats, or the runtime does not say.
         agreement: of exact kernels with the fast ones of the same file; None for other rows, and without queries.
+        map_drop: mAP lost to the fp32 file of the same format in the same runtime; None where one of them has none.
         on_front: whether the row is on the Pareto front (`aml_edge.benchmarks.pareto`); None where it takes no part.
     """
 
@@ -84,6 +88,7 @@ class RowReport:
     verdict: str | None = None
     kernels: Kernels | None = None
     agreement: KernelAgreement | None = None
+    map_drop: MapDrop | None = None
     on_front: bool | None = None
 
     @property

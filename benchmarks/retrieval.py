@@ -72,10 +72,17 @@ class AsymmetricMap:
 
 @dataclass(frozen=True, eq=False)
 class AnsweredQueries:
-    """What came of a row's queries: their mAP, and their (Q, D) embeddings."""
+    """What came of a row's queries.
+
+    Args:
+        found: their mAP.
+        embeddings: (Q, D).
+        average_precisions: of each, medium, in 0..1; NaN without a positive. Empty where an embedding is not finite.
+    """
 
     found: AsymmetricMap
     embeddings: Embeddings
+    average_precisions: tuple[float, ...]
 
 
 def measure_asymmetric_map(embedder: Embedder, truth: GroundTruth, progress: Progress, label: str) -> AsymmetricMap:
@@ -93,16 +100,18 @@ def answer_queries(embedder: Embedder, truth: GroundTruth, progress: Progress, l
     """
     watched = _WatchedEmbedder(embedder)
     easy = medium = hard = NAN
+    by_query: tuple[float, ...] = ()
     try:
         report = evaluate_retrieval(watched, truth.index, truth.dataset, name=label, progress=progress)
         easy, medium, hard = (setting.mean_average_precision for setting in (report.easy, report.medium, report.hard))
+        by_query = report.medium.average_precisions
     except UsageError:
         if not watched.non_finite:
             raise
     queries, rows = len(truth.dataset.query_items), watched.embedded
     costs = () if watched.non_finite else _approximation(rows, truth)
     found = AsymmetricMap(embedder.name, truth.dataset.name, queries, watched.non_finite, easy, medium, hard, costs)
-    return AnsweredQueries(found, rows)
+    return AnsweredQueries(found, rows, by_query)
 
 
 def _approximation(queries: Embeddings, truth: GroundTruth) -> tuple[ApproximationCost, ...]:

@@ -26,11 +26,13 @@ class RowAccuracy:
         places: which of the data set's queries they are.
         embeddings: (Q, D), of those.
         found: their mAP; None for a sample.
+        average_precisions: of each, medium, in 0..1; NaN without a positive. Empty where there is no mAP.
     """
 
     places: tuple[int, ...]
     embeddings: Embeddings
     found: AsymmetricMap | None
+    average_precisions: tuple[float, ...] = ()
 
 
 def measure_accuracy(
@@ -50,7 +52,8 @@ def measure_accuracy(
         if row.sampled:
             return _sample(embedder, truth, progress, row.label)
         answered = answer_queries(embedder, truth, progress, row.label)
-    return RowAccuracy(tuple(range(len(answered.embeddings))), answered.embeddings, answered.found)
+    places = tuple(range(len(answered.embeddings)))
+    return RowAccuracy(places, answered.embeddings, answered.found, answered.average_precisions)
 
 
 def spread_places(count: int, wanted: int) -> tuple[int, ...]:

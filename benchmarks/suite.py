@@ -16,10 +16,11 @@ from aml_edge.benchmarks.environment import LoadWatch, describe_environment
 from aml_edge.benchmarks.kernel_agreement import compare_kernels
 from aml_edge.benchmarks.kernels import kernels_of
 from aml_edge.benchmarks.latency import LatencyPlan
+from aml_edge.benchmarks.map_drop import measure_drops
 from aml_edge.benchmarks.pareto import mark_fronts
 from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport, GroupReport, RowReport
-from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth
-from aml_edge.benchmarks.row_accuracy import measure_accuracy
+from aml_edge.benchmarks.retrieval import GroundTruth
+from aml_edge.benchmarks.row_accuracy import RowAccuracy, measure_accuracy
 from aml_edge.benchmarks.rows import Group, Row, file_rows, student_rows
 from aml_edge.benchmarks.search_latency import SearchReport, time_searches
 from aml_edge.benchmarks.student_subject import cuda_devices
@@ -119,10 +120,10 @@ def _measure_group(
         measure_accuracy(row, group, settings.truth, progress, refused=one.refusal is not None and row.not_run is None)
         for row, one in zip(rows, timed, strict=True)
     ]
-    agreements = compare_kernels(rows, accuracies)
+    compared = zip(compare_kernels(rows, accuracies), measure_drops(rows, accuracies), strict=True)
     reports = [
-        replace(_report(row, one, weights_bytes, None if accuracy is None else accuracy.found), agreement=agreement)
-        for row, one, accuracy, agreement in zip(rows, timed, accuracies, agreements, strict=True)
+        replace(_report(row, one, weights_bytes, accuracy), agreement=agreement, map_drop=map_drop)
+        for row, one, accuracy, (agreement, map_drop) in zip(rows, timed, accuracies, compared, strict=True)
     ]
     manifest = group.manifest
     cost, notes = _cost(group)
@@ -151,7 +152,7 @@ def _time_searches(
     return time_searches(finite, truth.index, truth.searches.databases, settings.plan, progress)
 
 
-def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: AsymmetricMap | None) -> RowReport:
+def _report(row: Row, timed: TimedRow, weights_bytes: int | None, accuracy: RowAccuracy | None) -> RowReport:
     artifact = row.artifact
     return RowReport(
         label=row.label,
@@ -163,7 +164,7 @@ def _report(row: Row, timed: TimedRow, weights_bytes: int | None, retrieval: Asy
         size_bytes=weights_bytes if artifact is None else artifact.size_bytes,
         by_threads=timed.by_threads,
         throughput=timed.throughput,
-        retrieval=retrieval,
+        retrieval=None if accuracy is None else accuracy.found,
         not_run=timed.refusal,
         verdict=None if artifact is None else artifact.standing,
         kernels=None if artifact is None else kernels_of(artifact, row.runtime),

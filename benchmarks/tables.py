@@ -15,7 +15,7 @@ from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
 from aml_edge.benchmarks.text_tables import TextTable
 
 WIDE_COLUMNS = 100
-"""From here on the table of latencies has all its columns."""
+"""From here on tables have all their columns, and their intervals."""
 INDENT = (0, 0, 0, 3)
 
 
@@ -24,7 +24,7 @@ def render_benchmark(report: BenchmarkReport, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for group in report.groups:
         parts += [*_group(group, brief=width < WIDE_COLUMNS), Text()]
-    return Group(*parts, *_fronts(report), *_search(report), *_circumstances(report))
+    return Group(*parts, *_fronts(report, brief=width < WIDE_COLUMNS), *_search(report), *_circumstances(report))
 
 
 def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
@@ -55,10 +55,10 @@ def _group(group: GroupReport, *, brief: bool) -> Iterator[RenderableType]:
         yield Padding(Text(reason, "yellow"), INDENT)
 
 
-def _fronts(report: BenchmarkReport) -> Iterator[RenderableType]:
+def _fronts(report: BenchmarkReport, *, brief: bool) -> Iterator[RenderableType]:
     for front in front_tables.shown_fronts(report.groups):
         yield Text(front_tables.front_line(front))
-        yield Padding(_table(front_tables.front_table(front)), INDENT)
+        yield Padding(_table(front_tables.front_table(front, brief=brief)), INDENT)
         yield Text()
     said = front_tables.recommendations(report.groups)
     yield from (Text(sentence) for sentence in said)

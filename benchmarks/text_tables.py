@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.kernels import is_timed
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
-from aml_edge.benchmarks.report import FRONT, KERNELS, MAP, OVER_FP32, SEARCH, BenchmarkReport, GroupReport, RowReport
+from aml_edge.benchmarks.report import (
+    FRONT,
+    KERNELS,
+    LOST,
+    MAP,
+    OVER_FP32,
+    SEARCH,
+    BenchmarkReport,
+    GroupReport,
+    RowReport,
+)
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.benchmarks.timing import ThreadsReport
 
@@ -155,6 +165,7 @@ def include_lines(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
         MAP: any(row.retrieval is not None for row in rows),
         KERNELS: any(row.kernels is not None for row in rows),
         FRONT: any(row.on_front is not None for row in rows),
+        LOST: any(row.map_drop is not None for row in rows),
         OVER_FP32: any(one.over_fp32 is not None for row in rows for one in row.by_threads),
         SEARCH: report.search is not None,
     }

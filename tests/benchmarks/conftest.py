@@ -166,6 +166,57 @@ def truth(tmp_path: Path) -> GroundTruth:
     return GroundTruth(index, dataset)
 
 
+FileRow = Callable[..., RowReport]
+
+
+@pytest.fixture
+def file_row() -> FileRow:
+    """Returns a function that makes the row of a file in a runtime, timed with one thread."""
+
+    def make(
+        name: str,
+        precision: Precision,
+        runtime: str,
+        size_bytes: int,
+        p50_ms: float | None,
+        medium: float | None = None,
+        over_fp32: tuple[float, float, float] | None = None,
+        **changes: Any,
+    ) -> RowReport:
+        """Makes it.
+
+        Args:
+            name, precision, runtime, size_bytes: of the file; its suffix says the format.
+            p50_ms: None for a row that was not timed.
+            medium: its mAP; None for no ground truth.
+            over_fp32: how many times as fast as fp32, and the interval.
+            changes: of the row.
+        """
+        timed: tuple[ThreadsReport, ...] = ()
+        if p50_ms is not None:
+            latency = LatencyReport(60, 0.06 * p50_ms, p50_ms, p50_ms, p50_ms, 0.03, p50_ms)
+            ratio = None if over_fp32 is None else SpeedUp(*over_fp32, 20)
+            timed = (ThreadsReport(1, FreshStart(1.0, 1.0, 1.0, None, None), latency, None, ratio),)
+        model_format = Format.ONNX if name.endswith(".onnx") else Format.TFLITE
+        found = None if medium is None else AsymmetricMap(f"{runtime} cpu", "toy", 70, 0, medium, medium, medium)
+        made = RowReport(
+            *(
+                f"{model_format} {precision}, {runtime}",
+                Path(name),
+                model_format,
+                precision,
+                runtime,
+                "cpu",
+                size_bytes,
+            ),
+            by_threads=timed,
+            retrieval=found,
+        )
+        return replace(made, **changes)
+
+    return make
+
+
 @pytest.fixture
 def report(manifest: Manifest) -> BenchmarkReport:
     """A report with a row of each kind: the student, a GPU's, a file with mAP, one that did not run, one simulated."""

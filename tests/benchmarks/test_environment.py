@@ -71,6 +71,22 @@ def test_an_arm_machine_says_its_kinds_of_cores(machine: Machine) -> None:
     assert found.instruction_sets == ("asimddp", "asimdhp")
 
 
+@pytest.mark.parametrize(
+    ("cpu_info", "vnni"),
+    [
+        (X86, False),  # of the first core, as all else
+        ("flags\t: avx2 avx_vnni\n", True),
+        ("flags\t: avx512f avx512_vnni\n", True),
+        ("flags\t: avx2 avx512_vnni_like\n", False),
+        (ARM, None),
+        ("", None),
+    ],
+)
+def test_vnni_is_said_of_x86_processors(machine: Machine, cpu_info: str, vnni: bool | None) -> None:
+    machine(CPU_INFO=cpu_info)
+    assert describe_environment(2).vnni is vnni
+
+
 def test_a_board_that_says_its_name_is_called_by_it(machine: Machine) -> None:
     machine(CPU_INFO=RASPBERRY)
     assert describe_environment(4).cpu == "Raspberry Pi 5 Model B Rev 1.0"

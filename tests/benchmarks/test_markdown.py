@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
+from aml_edge.artifact import Precision
+from aml_edge.benchmarks.kernel_agreement import KernelAgreement
 from aml_edge.benchmarks.latency import QUICK_PLAN
+from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.markdown import format_markdown
-from aml_edge.benchmarks.report import BenchmarkReport
+from aml_edge.benchmarks.report import BenchmarkReport, RowReport
 
 
 def tables(markdown: str) -> list[list[list[str]]]:
@@ -50,6 +54,31 @@ def test_the_rest_stands_around_them(report: BenchmarkReport) -> None:
     assert items[0].startswith("- Some CPU @ 2.70GHz, 2 cores, avx2, amx\\_bf16, ")
     assert items[-2:] == ["- latency: one image.", "- GMACs: Multiply-accumulates of conv."]
     assert markdown.endswith("\n") and not markdown.endswith("\n\n")
+
+
+def test_the_front_and_what_is_said_of_it_are_there(
+    report: BenchmarkReport, file_row: Callable[..., RowReport]
+) -> None:
+    fp32 = file_row("s_fp32.onnx", Precision.FP32, "onnxruntime", 20_000_000, 11.0, 0.3373)
+    fast = file_row("s_int8.onnx", Precision.INT8, "onnxruntime", 5_000_000, 11.2, 0.3, (0.98, 0.95, 1.02))
+    exact = replace(
+        file_row("s_int8.onnx", Precision.INT8, "onnxruntime-precise", 5_000_000, 30.0, 0.3303),
+        agreement=KernelAgreement(fast.label, 70, 0.95, 0.99),
+        map_drop=MapDrop(0.7, 0.2, 1.1, 70),
+    )
+    group = replace(report.groups[0], rows=(fp32, fast, exact))
+    markdown = format_markdown(replace(report, groups=(group,)))
+    blocks = markdown.split("\n\n")
+    place = blocks.index("Pareto front of size, time (p50 with 1 thread) and asymmetric mAP (medium)")
+    front = tables(markdown)[3]
+    assert front[0] == ["", "file MB", "p50 ms", "mAP", "mAP lost", "× fp32", "front"]
+    assert front[1] == ["onnx fp32, onnxruntime", "20.0", "11.0", "33.73", "–", "–", "yes"]
+    assert front[2][3:] == ["33.03", "0.70 [0.20, 1.10]", "0.98 [0.95, 1.02]", "yes"]
+    assert blocks[place + 2].startswith("int8 is not measurably faster than fp32 in onnxruntime here ")
+    assert "s\\_int8.onnx 0.25 of the size" in blocks[place + 2]
+    assert blocks[-2].startswith("**s\\_int8.onnx: on this processor onnxruntime's fast integer kernels give other ")
+    said = "onnx int8, onnxruntime-precise: cosine at least 0.95000, median 0.99000, to onnx int8, onnxruntime over 70"
+    assert any(block.startswith(said) for block in blocks)
 
 
 def test_names_cannot_break_out_of_their_cell(report: BenchmarkReport) -> None:

@@ -11,7 +11,15 @@ import pytest
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
 from aml_edge.benchmarks import rows as rows_module
 from aml_edge.benchmarks.file_subject import FileSubject
-from aml_edge.benchmarks.rows import Group, file_rows, group_artifacts, runtimes_for, simulator_of, student_rows
+from aml_edge.benchmarks.rows import (
+    Group,
+    file_rows,
+    fp32_place,
+    group_artifacts,
+    runtimes_for,
+    simulator_of,
+    student_rows,
+)
 from aml_edge.benchmarks.student_subject import StudentSubject
 from aml_edge.errors import UsageError
 from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -45,11 +53,19 @@ def names(runtimes: tuple[Runtime, ...]) -> list[str]:
 
 
 def test_a_format_runs_in_every_runtime_that_is_installed(installed: Callable[..., None]) -> None:
-    installed("onnxruntime", "litert", "tensorflow", "mil")
+    installed("onnxruntime", "onnxruntime-precise", "litert", "litert-reference", "tensorflow", "mil")
     assert names(runtimes_for(Format.ONNX)) == ["onnxruntime"]
     assert names(runtimes_for(Format.TFLITE)) == ["litert", "tensorflow"]
     installed("litert")
     assert names(runtimes_for(Format.TFLITE)) == ["litert"]
+
+
+def test_integers_run_in_exact_kernels_too_unless_others_are_named(installed: Callable[..., None]) -> None:
+    installed("onnxruntime", "onnxruntime-precise", "litert", "litert-reference", "tensorflow")
+    assert names(runtimes_for(Format.ONNX, integer_activations=True)) == ["onnxruntime", "onnxruntime-precise"]
+    assert names(runtimes_for(Format.TFLITE, integer_activations=True)) == ["litert", "litert-reference", "tensorflow"]
+    assert names(runtimes_for(Format.ONNX, ["onnxruntime"], integer_activations=True)) == ["onnxruntime"]
+    assert names(runtimes_for(Format.ONNX, ["onnxruntime-precise"])) == ["onnxruntime-precise"]
 
 
 def test_a_format_that_nothing_here_runs_keeps_a_row_and_a_simulation_gives_none(
@@ -114,6 +130,59 @@ def test_a_simulation_is_never_timed(named: Named) -> None:
     (row,) = file_rows([named("a.mlpackage", format=Format.COREML)], ["mil"], (1, 2))
     assert row.subjects == ()
     assert row.not_run == "simulated: its speed says nothing of the runtime that it stands for"
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_DYNAMIC, Precision.INT8_INT16])
+def test_a_file_in_integers_has_a_row_for_either_kind_of_kernels(
+    named: Named, installed: Callable[..., None], precision: Precision
+) -> None:
+    installed("onnxruntime", "onnxruntime-precise", "litert", "litert-reference")
+    files = [named("a.onnx", precision=precision), named("a.tflite", format=Format.TFLITE, precision=precision)]
+    rows = file_rows(files, (), (1, 2))
+    assert [row.label for row in rows] == [
+        f"onnx {precision}, onnxruntime fast",
+        f"onnx {precision}, onnxruntime-precise",
+        f"tflite {precision}, litert fast",
+        f"tflite {precision}, litert-reference",
+    ]
+    assert [len(row.subjects) for row in rows] == [2, 2, 2, 0]
+    assert [row.sampled for row in rows] == [False, False, False, True]
+    assert [row.not_run for row in rows] == [
+        *(None, None, None),
+        "no phone runs reference kernels, which take about a hundred times as long",
+    ]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8_WEIGHTS])
+def test_a_file_in_floats_has_one_row(named: Named, installed: Callable[..., None], precision: Precision) -> None:
+    installed("onnxruntime", "onnxruntime-precise")
+    assert [row.label for row in file_rows([named("a.onnx", precision=precision)], (), (1,))] == [
+        f"onnx {precision}, onnxruntime"
+    ]
+
+
+def test_reference_kernels_that_are_named_meet_all_queries(named: Named) -> None:
+    files = [named("a.tflite", format=Format.TFLITE, precision=Precision.INT8)]
+    (row,) = file_rows(files, ["litert-reference"], (1, 2))
+    assert (row.subjects, row.sampled) == ((), False)
+
+
+def test_fp32_in_the_same_format_and_runtime_is_found(named: Named, installed: Callable[..., None]) -> None:
+    installed("onnxruntime", "onnxruntime-precise", "litert", "tensorflow")
+    files = [
+        named("a.tflite", format=Format.TFLITE),
+        named("b.tflite", format=Format.TFLITE, precision=Precision.FP16),
+        named("c.onnx", precision=Precision.INT8),
+        named("d.onnx"),
+        named("e.onnx"),
+    ]
+    rows = file_rows(files, (), (1,))
+    assert [(row.artifact and row.artifact.path.name, row.runtime) for row in rows] == [
+        *(("a.tflite", "litert"), ("a.tflite", "tensorflow"), ("b.tflite", "litert"), ("b.tflite", "tensorflow")),
+        *(("c.onnx", "onnxruntime"), ("c.onnx", "onnxruntime-precise")),
+        *(("d.onnx", "onnxruntime"), ("e.onnx", "onnxruntime")),
+    ]
+    assert [fp32_place(rows, row) for row in rows] == [None, None, 0, 1, 6, None, None, None]
 
 
 def test_rows_of_one_kind_are_told_apart_by_their_files(named: Named, installed: Callable[..., None]) -> None:

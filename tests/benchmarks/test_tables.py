@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from aml_edge.benchmarks.report import BenchmarkReport
+from aml_edge.artifact import Precision
+from aml_edge.benchmarks.kernel_agreement import KernelAgreement
+from aml_edge.benchmarks.kernels import Kernels
+from aml_edge.benchmarks.map_drop import MapDrop
+from aml_edge.benchmarks.report import BenchmarkReport, RowReport
 from aml_edge.benchmarks.tables import WIDE_COLUMNS, render_benchmark
 
 
@@ -60,6 +65,39 @@ def test_title_cost_notes_and_reasons_are_there(report: BenchmarkReport) -> None
     ]
     assert "latency: one image." in printed
     assert "GMACs: Multiply-accumulates of conv." in printed
+
+
+@pytest.fixture
+def integers(report: BenchmarkReport, file_row: Callable[..., RowReport]) -> BenchmarkReport:
+    """An int8 file whose fast kernels differ from the precise ones and are no faster than fp32."""
+    fp32 = file_row("s-fp32.onnx", Precision.FP32, "onnxruntime", 20_000_000, 11.0, 0.3373)
+    fast = file_row("s-int8.onnx", Precision.INT8, "onnxruntime", 5_000_000, 11.2, 0.3, (0.98, 0.95, 1.02))
+    fast = replace(fast, label="onnx int8, onnxruntime fast")
+    exact = replace(
+        file_row("s-int8.onnx", Precision.INT8, "onnxruntime-precise", 5_000_000, 30.0, 0.3303),
+        agreement=KernelAgreement(fast.label, 70, 0.95, 0.99),
+        map_drop=MapDrop(0.7, 0.2, 1.1, 70),
+        kernels=Kernels.PRECISE,
+    )
+    return replace(report, groups=(replace(report.groups[0], rows=(fp32, fast, exact)),))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_front_and_what_is_said_of_it_fit_the_terminal(integers: BenchmarkReport, width: int) -> None:
+    printed = lines(integers, width)
+    assert max(len(line) for line in printed) <= width
+    assert "…" not in "\n".join(printed)
+    place = next(number for number, line in enumerate(printed) if line.startswith("Pareto front of size, time"))
+    header = ["file", "MB", "p50", "ms", "mAP", "mAP", "lost", "×", "fp32", "front"]
+    assert printed[place + 1].split() == header
+    cells = ["5.0", "11.2", "33.03", "0.70", "[0.20,", "1.10]", "0.98", "[0.95,", "1.02]", "yes"]
+    brief = ["5.0", "11.2", "33.03", "0.70", "0.98", "yes"]
+    wanted = brief if width < WIDE_COLUMNS else cells
+    assert any(line.split()[-len(wanted) :] == wanted for line in printed[place:])
+    text = " ".join(" ".join(printed).split())
+    assert "onnx int8, onnxruntime-precise: cosine at least 0.95000, median 0.99000, to onnx int8, onnxruntime" in text
+    assert "int8 is not measurably faster than fp32 in onnxruntime here (0.98 [0.95, 1.02] times as fast, 1" in text
+    assert "s-int8.onnx: on this processor onnxruntime's fast integer kernels give other embeddings than the" in text
 
 
 def test_what_is_not_verified_is_yellow(report: BenchmarkReport) -> None:

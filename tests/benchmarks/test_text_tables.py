@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from aml_edge.benchmarks import text_tables
+from aml_edge.benchmarks.kernels import Kernels
 from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
-from aml_edge.benchmarks.report import BenchmarkReport, GroupReport
+from aml_edge.benchmarks.map_drop import MapDrop
+from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport, GroupReport
 from aml_edge.benchmarks.speedup import SpeedUp
 from aml_edge.preprocessing import Fit, Preprocessing
 
@@ -91,6 +93,13 @@ def test_what_was_not_run_says_why(group: GroupReport) -> None:
     assert text_tables.refusals(group) == ("coreml fp16, coreml: not run here: Core ML runs on Macs only.",)
 
 
+def test_what_is_not_timed_is_not_said_to_be_absent(group: GroupReport) -> None:
+    reference = replace(group.rows[-1], label="tflite int8", runtime="litert-reference", not_run="it is slow")
+    odd = replace(group, rows=(reference,))
+    assert text_tables.latency_table(odd).rows == (("tflite int8", *["–"] * 6, "not timed"),)
+    assert text_tables.refusals(odd) == ("tflite int8: not timed: it is slow",)
+
+
 def test_the_title_names_student_backbone_and_pixels(group: GroupReport) -> None:
     assert text_tables.title(group) == "efficientnet_b3-untrained (01234567), efficientnet_b3, 362×362 px squash"
     boxed = replace(group, preprocessing=Preprocessing(64, Fit.LETTERBOX))
@@ -114,6 +123,12 @@ def test_the_machine_is_told_with_what_it_does_not_say(report: BenchmarkReport) 
     assert text_tables.machine_lines(bound)[0] == (
         "Some CPU @ 2.70GHz, 2 cores, quota of 1.5 cores, avx2, amx_bf16, governor performance, H100, H200"
     )
+
+
+def test_a_processor_without_vnni_says_so(report: BenchmarkReport) -> None:
+    lines = [text_tables.machine_lines(replace(report.environment, vnni=vnni))[0] for vnni in (True, None, False)]
+    assert ["no VNNI" in line for line in lines] == [False, False, True]
+    assert ", avx2, amx_bf16, no VNNI, governor" in lines[2]
 
 
 def test_the_plan_is_told() -> None:
@@ -154,6 +169,20 @@ def test_what_an_map_is_is_said_only_where_there_is_one(report: BenchmarkReport)
     assert [name for name, _ in text_tables.include_lines(said)] == ["latency", "mAP", "GMACs"]
     unasked = replace(report.groups[0], rows=tuple(replace(row, retrieval=None) for row in report.groups[0].rows))
     assert [name for name, _ in text_tables.include_lines(replace(said, groups=(unasked,)))] == ["latency", "GMACs"]
+
+
+def test_kernels_and_the_front_are_explained_only_where_there_are_any(report: BenchmarkReport) -> None:
+    names = ("kernels", "mAP lost", "× fp32", "front")
+    said = replace(report, includes=dict.fromkeys(names, "what it is."))
+    assert [name for name, _ in text_tables.include_lines(said)] == ["GMACs"]
+    (group,) = report.groups
+    row = group.rows[2]
+    timed = replace(row.by_threads[0], over_fp32=SpeedUp(1.0, 1.0, 1.0, 3))
+    drop = MapDrop(0.0, 0.0, 0.0, 70)
+    full = replace(row, kernels=Kernels.FAST, map_drop=drop, on_front=False, by_threads=(timed,))
+    known = replace(said, groups=(replace(group, rows=(full,)),))
+    assert [name for name, _ in text_tables.include_lines(known)] == [*names, "GMACs"]
+    assert all(name in INCLUDES for name in names)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,15 @@ def test_speed_ups_are_taken_within_rounds(run: Run) -> None:
     assert (found.value, found.low, found.high) == (2, 2, 2)
 
 
+def test_a_smaller_precision_is_compared_with_fp32_round_by_round(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aml_edge.benchmarks.timing.fp32_place", lambda rows, row: 1 if row.label == "int8" else None)
+    rows = run(("torch", {1: [90], 2: [60]}), ("fp32", {1: [10, 20, 30, 80], 2: [9]}), ("int8", {1: [5, 10, 15, 40]}))
+    assert [one.over_fp32 for row in rows[:2] for one in row.by_threads] == [None] * 4
+    found = rows[2].by_threads[0].over_fp32
+    assert found is not None
+    assert (found.value, found.low, found.high, found.rounds) == (2, 2, 2, 4)
+
+
 def test_a_row_that_chooses_its_threads_is_compared_with_the_most(run: Run) -> None:
     rows = run(("torch", {1: [90], 4: [40]}), ("coreml", {None: [8]}))
     (report,) = rows[1].by_threads

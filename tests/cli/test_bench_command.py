@@ -156,6 +156,30 @@ def test_a_named_file_is_measured_beside_its_student(
     assert "exported first" not in done.output
 
 
+def test_a_file_in_integers_has_a_row_for_either_kind_of_kernels(
+    artifact: Callable[..., Artifact], checkpoint: StudentCheckpoint, truth: EmbeddingSpace
+) -> None:
+    save_student(checkpoint, Path("runs/mine"))
+    artifact("a.onnx")
+    artifact("b.onnx", precision=Precision.INT8)
+    asked = ("--quick", "--threads", "1", "--index", "an-index", "--dataset", "a-set")
+    done = run("a.onnx", "b.onnx", *asked, "--json", "report.json", "--markdown", "report.md")
+    report = json.loads(Path("report.json").read_text())
+    assert isinstance(report["environment"]["vnni"], bool | None)
+    student, fp32, fast, exact = report["groups"][0]["rows"]
+    assert [row["label"] for row in (fast, exact)] == ["onnx int8, onnxruntime fast", "onnx int8, onnxruntime-precise"]
+    assert [row["kernels"] for row in (student, fp32, fast, exact)] == [None, None, "fast", "precise"]
+    assert exact["agreement"]["fast"] == "onnx int8, onnxruntime fast"
+    assert exact["agreement"]["images"] == fast["map_drop"]["queries"] == 1
+    assert fast["map_drop"]["points"] == 0
+    assert set(fast["by_threads"][0]["over_fp32"]) == {"value", "low", "high", "rounds"}
+    assert (student["on_front"], exact["on_front"]) == (None, None)
+    assert True in (fp32["on_front"], fast["on_front"])
+    said = "Pareto front of size, time (p50 with 1 thread) and asymmetric mAP (medium)"
+    assert said in done.output and said in Path("report.md").read_text()
+    assert "onnxruntime cpu, precise kernels" in done.output
+
+
 def test_what_a_verdict_is_worth_is_said(artifact: Callable[..., Artifact]) -> None:
     for name in ("as it was.onnx", "changed.onnx"):
         artifact(name, verdict=Verdict.VERIFIED)
