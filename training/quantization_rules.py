@@ -11,6 +11,8 @@ from aml_edge.training.losses import loss_spec
 from aml_edge.training.recipe import QAT_RECIPE, Recipe
 from aml_edge.training.settings import ANY_BACKBONE, OWN_SIDE, BatchNorm, Mode, Network, TrainingSettings
 
+_AT_MOST = f"{MOST_IMAGES} or less"
+
 
 def require_quantizable(recipe: Recipe) -> None:
     """Raises `UsageError` where a recipe asks for what a network in integers has not; all of it is named, with why."""
@@ -25,8 +27,8 @@ def require_quantizable(recipe: Recipe) -> None:
             ("frozen_stages", 0, "rounding is learned from the first layer on", settings.frozen_stages == 0),
             ("warm_start", "false", "the adaptor is trained already", not settings.warm_start),
             ("pooling_rate_factor", 0, "GeM's power is a constant of the file", settings.pooling_rate_factor == 0),
-            ("images_at_once", MOST_IMAGES, "its graph takes no more", settings.images_at_once <= MOST_IMAGES),
-            ("batch_size", MOST_IMAGES, "this loss keeps its batch together", _batch_fits(settings)),
+            ("images_at_once", _AT_MOST, "its graph takes no more", settings.images_at_once <= MOST_IMAGES),
+            ("batch_size", _AT_MOST, "this loss keeps its batch together", _batch_fits(settings)),
         )
         if not holds
     ]

@@ -17,7 +17,7 @@ from aml_edge.datasets.labelled_images import ImageLabels
 from aml_edge.image_loading import ImageItem
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.student import Student, StudentSpec
-from aml_edge.preprocessing import Preprocessing
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.space import EmbeddingSpace
 from aml_edge.training.inputs import PixelInputs
 from aml_edge.training.loop import StepRecord, Training
@@ -27,6 +27,7 @@ from aml_edge.training.processes import Processes
 from aml_edge.training.recipe import Recipe
 from aml_edge.training.report import TrainingReport
 from aml_edge.training.run import train
+from aml_edge.training.run_folder import StudentStart
 from aml_edge.training.settings import Mining, Mode, Schedule, TrainingSettings
 from aml_edge.training.split import Split
 from aml_edge.training.training_set import TeacherEmbeddings, TrainingSet
@@ -219,3 +220,40 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     return files_of
+
+
+@pytest.fixture(scope="session")
+def trained_start(start: StudentCheckpoint) -> StudentCheckpoint:
+    """The student as if it were trained, with the square preprocessing of a file; leave it as it is."""
+    return replace(start, preprocessing=start.preprocessing.fitted(Fit.LETTERBOX, SIDE), trained=True)
+
+
+@pytest.fixture(scope="session")
+def eighteen(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    """Eighteen PNG files of blobs of colour, enough to calibrate, of two shapes, with embeddings of their colours."""
+    root = tmp_path_factory.mktemp("eighteen")
+    generator = np.random.default_rng(2)
+    mixture = generator.uniform(size=(3, DIMENSION))
+    items, means = [], []
+    for number in range(18):
+        blobs = Image.fromarray(generator.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        blobs = blobs.resize((64, 48) if number % 2 else (48, 64), Image.Resampling.BICUBIC)
+        items.append(ImageItem(root / f"{number:02}.png"))
+        blobs.save(items[-1].path)
+        means.append(np.array(blobs).mean(axis=(0, 1)))
+    rows = np.stack(means) @ mixture
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return TrainingSet(tuple(items), teacher=TeacherEmbeddings(rows.astype(np.float32), SPACE))
+
+
+@pytest.fixture(scope="session")
+def quantized_plan(trained_start: StudentCheckpoint, eighteen: TrainingSet) -> TrainingPlan:
+    """Plans a quantization-aware run of two epochs, three steps each, validated by the images that it learns from."""
+    settings = replace(
+        REG, backbone="any", batch_size=6, fit=Fit.LETTERBOX, pooling_rate_factor=0.0, adaptor_rate_factor=1.0
+    )
+    start = StudentStart(Path("runs/first"), trained_start.weights_sha256)
+    recipe = Recipe("small-qat", {}, settings)
+    return TrainingPlan(
+        trained_start, recipe, eighteen, eighteen, Path("data/small"), Path("indexes/small"), quantized_from=start
+    )

@@ -20,6 +20,7 @@ from aml_edge.training.objective import require_possible
 from aml_edge.training.recipe import (
     DEFAULT_RECIPE,
     LARGEST_BYTES,
+    QAT_RECIPE,
     RECIPES_FOLDER,
     Recipe,
     overridden,
@@ -71,12 +72,15 @@ def test_a_shipped_recipe_says_where_it_is_from_and_can_be_trained(shipped: str)
     assert all(recipe.about.values())
     program, command, *options = shlex.split(recipe.about["command"])
     assert (program, command) == ("aml-edge", "train")
-    given = dict(zip(options[::2], options[1::2], strict=True))
     needed = ["--recipe", "--data", "--index", "--out"]
     if recipe.settings.mode is Mode.SYMMETRIC:
         needed.remove("--index")
+    if shipped == QAT_RECIPE:
+        assert options.pop(0) == "--qat"  # whose recipe it is
+        needed[0] = "--from"
+    given = dict(zip(options[::2], options[1::2], strict=True))
     assert list(given) == needed
-    assert given["--recipe"] == shipped
+    assert given.get("--recipe", QAT_RECIPE) == shipped
     require_possible(recipe.settings)
     loss_with_options(recipe.settings.loss, recipe.settings.loss_options)
     assert recipe.published and not recipe.changed
