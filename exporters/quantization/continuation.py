@@ -1,17 +1,17 @@
-"""`continuation_of`: the rest of a network from a block on, so that what comes before it is computed once for all."""
+"""`continuation_of`: a network from a block on, so that what comes before it is computed once for all blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from aml_edge.quantization.aten_graph import aten
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
 from aml_edge.quantization.graph import SiteGraph
-from aml_edge.quantization.quantization import Quantization
+from aml_edge.quantization.post_training import QuantizedStudent
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,51 +27,51 @@ class Continuation:
     network: FakeQuantizedNetwork
 
 
-def continuation_of(graph: SiteGraph, quantization: Quantization, block: str, shared: SiteGraph) -> Continuation:
-    """Returns a network from a block on, or from an earlier place where one activation alone leads on.
+def continuation_of(whole: QuantizedStudent, block: str, in_float: SiteGraph) -> Continuation:
+    """Returns a network with one block in integers, from that block on.
+
+    It starts earlier where more than one activation leads into the block.
 
     Args:
-        graph: the network.
-        quantization: of it, or of its other blocks too.
-        block: the only one whose weights are taken from `graph`.
-        shared: the same network in floating point, whose weights all other blocks have; none is copied.
+        whole: the network with all blocks prepared for integers; how one is prepared does not depend on the others.
+        block: the one in integers.
+        in_float: the network in floating point, whose weights the other blocks have; none is copied.
     """
-    nodes: list[Any] = list(graph.module.graph.nodes)
-    own = {name for site in graph.sites if site.block == block for name in (site.weight, site.bias)}
-    start, entrance = _start(graph, nodes, block)
-    if entrance is None:
-        return Continuation(None, FakeQuantizedNetwork(graph, quantization))
+    nodes: list[Any] = list(whole.graph.module.graph.nodes)
+    own = {name for site in whole.graph.sites if site.block == block for name in (site.weight, site.bias)}
+    start, entrance = _start(whole.graph, nodes, block)
     rest = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {entrance: rest.placeholder(entrance.name)}
+    copies: dict[fx.Node, fx.Node] = {} if entrance is None else {entrance: rest.placeholder(entrance.name)}
     needed = {taken for node in nodes[start:] for taken in node.all_input_nodes}
     for place, node in enumerate(nodes):
-        if place >= start and node.op == "output":
+        if node.op == "output":
             rest.output(copies[node.all_input_nodes[0]])
+        elif node.op == "call_module":
+            assert not node.users  # it checks the shape of the image
         elif place >= start or (node in needed and node.op == "get_attr"):
             copies[node] = rest.node_copy(node, lambda taken: copies[taken])
         elif node in needed and node.target is aten.sym_size.int:  # the number of images, which is the activation's too
             copies[node] = rest.call_function(node.target, (copies[entrance], 0))
-    weights: Mapping[str, Tensor] = {
-        str(node.target): (graph if str(node.target) in own else shared).state(str(node.target))
+    weights: dict[str, Any] = {
+        str(node.target): (whole.graph if str(node.target) in own else in_float).state(str(node.target))
         for node in copies
         if node.op == "get_attr"
     }
-    return _continuation(graph, quantization, fx.GraphModule(dict(weights), rest), entrance.name)
+    network = _network(whole, block, fx.GraphModule(weights, rest))
+    return Continuation(None if entrance is None else whole.graph.activations[entrance.name], network)
 
 
-def _continuation(graph: SiteGraph, quantization: Quantization, module: fx.GraphModule, entrance: str) -> Continuation:
+def _network(whole: QuantizedStudent, block: str, module: fx.GraphModule) -> FakeQuantizedNetwork:
     nodes: Iterable[fx.Node] = module.graph.nodes
     names = {node.name for node in nodes}
-    left = replace(
-        graph,
+    graph = replace(
+        whole.graph,
         module=module,
-        sites=tuple(site for site in graph.sites if site.operator in names),
-        activations={node: name for node, name in graph.activations.items() if node in names},
-        moved={node: name for node, name in graph.moved.items() if node in names},
+        sites=tuple(site for site in whole.graph.sites if site.operator in names),
+        activations={node: name for node, name in whole.graph.activations.items() if node in names},
+        moved={node: name for node, name in whole.graph.moved.items() if node in names},
     )
-    float_blocks = quantization.float_blocks.intersection(left.blocks)
-    network = FakeQuantizedNetwork(left, quantization.with_float(float_blocks))
-    return Continuation(graph.activations[entrance], network)
+    return FakeQuantizedNetwork(graph, whole.quantization.with_float(set(graph.blocks) - {block}))
 
 
 def _start(graph: SiteGraph, nodes: list[Any], block: str) -> tuple[int, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.agreement import centred_cosines, pair_error
-from aml_edge.exporters.quantization.continuation import Continuation, continuation_of
+from aml_edge.exporters.quantization.continuation import continuation_of
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
@@ -78,7 +78,8 @@ def embed_with_each_block_alone(
         progress: where the work is announced, one step an image and block.
     """
     blocks = post_training.graph.blocks if blocks is None else blocks
-    rests = {block: _alone(post_training, block) for block in blocks}
+    whole = post_training.quantized(())
+    rests = {block: continuation_of(whole, block, post_training.graph) for block in blocks}
     float_network = FakeQuantizedNetwork(post_training.graph, None)
     float_parts: list[Tensor] = []
     parts: dict[str, list[Tensor]] = {block: [] for block in blocks}
@@ -115,12 +116,6 @@ def _embed(network: FakeQuantizedNetwork, images: Sequence[Pixels]) -> Embedding
     with torch.inference_mode():
         rows: Embeddings = torch.cat([network(batch) for batch in batches_of(images)]).numpy()
     return rows
-
-
-def _alone(post_training: PostTraining, block: str) -> Continuation:
-    others = [other for other in post_training.graph.blocks if other != block]
-    student = post_training.quantized(others)
-    return continuation_of(student.graph, student.quantization, block, post_training.graph)
 
 
 class _Kept:
