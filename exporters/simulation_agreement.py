@@ -18,7 +18,7 @@ from aml_edge.exporters.quantization.sensitivity import embed_quantized
 from aml_edge.formats import write_manifest
 from aml_edge.pixels import Pixels
 from aml_edge.quantization.post_training import QuantizedStudent
-from aml_edge.quantization_record import QuantizationRecord, SimulationAgreement
+from aml_edge.quantization_record import SimulationAgreement
 from aml_edge.runtimes import open_artifact, verification_runtime
 
 MOST_IMAGES = 32
@@ -59,24 +59,23 @@ def measure_simulation(
     return SimulationAgreement(len(taken), spread.smallest, spread.median)
 
 
-def with_quantization(
-    artifact: Artifact, record: QuantizationRecord, simulation: SimulationAgreement | None = None
-) -> Artifact:
-    """Returns the artifact with the record of its integers in its manifest, inside the file and beside it.
+def with_simulation(artifact: Artifact, simulation: SimulationAgreement) -> Artifact:
+    """Returns the artifact with its agreement in its manifest, inside the file and beside it.
 
     Args:
-        artifact: as it is.
-        record: of the student that it was made from.
+        artifact: of a calibrated precision, as it is.
         simulation: as it was measured.
 
     Raises:
         ArtifactError: the file cannot be written.
     """
-    record = replace(record, simulation=simulation or record.simulation)
+    record = artifact.manifest.quantization
+    assert record is not None, "a file of a calibrated precision says how its integers were chosen"
+    manifest = replace(artifact.manifest, quantization=replace(record, simulation=simulation))
     try:
-        return write_manifest(Artifact(artifact.path, replace(artifact.manifest, quantization=record)))
+        return write_manifest(Artifact(artifact.path, manifest))
     except OSError as problem:
         raise ArtifactError(
-            f"the record of its integers cannot be written into {artifact.path}: {problem.strerror}; make the file and "
-            "its folder writable, then export it again."
+            f"how near it is to its simulation cannot be written into {artifact.path}: {problem.strerror}; make the "
+            "file and its folder writable, then export it again."
         ) from None
