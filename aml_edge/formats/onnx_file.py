@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aml_edge.errors import ArtifactError
 from aml_edge.files import written_atomically
 from aml_edge.formats.census import OperatorCensus
+from aml_edge.formats.onnx_integers import count_integers
 from aml_edge.formats.protobuf_wire import WireError, content_without_entry
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def hash_content(path: Path) -> str:
 
 
 def take_census(path: Path) -> OperatorCensus:
-    """Returns the counts of the graph's nodes (functions and subgraphs too) and of its initialisers' values.
+    """Returns the counts of the graph's nodes (functions and subgraphs too), of its initialisers, of what is integer.
 
     Raises:
         ArtifactError: it is no ONNX file, or an initialiser's dtype is none of ONNX's.
@@ -73,7 +74,18 @@ def take_census(path: Path) -> OperatorCensus:
                     "export it again."
                 ) from None
             weights[dtype] += math.prod(weight.dims)
-    return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
+    integers = count_integers(_bodies(model))
+    return OperatorCensus(
+        dict(operators),
+        dict(weights),
+        sum(operators[name] for name in TRANSPOSES),
+        integer_operators=integers.operators,
+        integer_convolutions=integers.integer,
+        dynamic_convolutions=integers.dynamic,
+        weight_only_convolutions=integers.weight_only,
+        float_convolutions=len(integers.float_weights),
+        largest_float_convolution=max(integers.float_weights, default=0),
+    )
 
 
 def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

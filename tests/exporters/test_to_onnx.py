@@ -19,7 +19,7 @@ def test_fp16_with_whitening_is_near(check_whitened_fp16: Callable[..., None]) -
 
 
 def test_takes_raw_pixels_and_gives_float32(exported: Callable[..., Artifact]) -> None:
-    for precision in Precision:
+    for precision in (Precision.FP32, Precision.FP16):
         path = exported(Format.ONNX, precision, whitened=precision is Precision.FP16).path
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
