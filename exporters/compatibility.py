@@ -26,6 +26,7 @@ from aml_edge.exporters.agreement import (
 )
 from aml_edge.exporters.approximation import measure_approximation
 from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement
+from aml_edge.exporters.kernel_agreement import KernelAgreement
 from aml_edge.exporters.rank_agreement import RankAgreement, measure_rank_agreement
 from aml_edge.exporters.remembering import RememberingEmbedder
 from aml_edge.exporters.retrieval_agreement import QueryEmbeddings, RetrievalAgreement, measure_retrieval_agreement
@@ -72,6 +73,7 @@ class CompatibilityReport:
         teacher: None where none of the images is in the index.
         precision: of the file.
         half_precision: None where it was not simulated.
+        kernels: None where the runtime has one kind of kernels for the file.
         census: None where there is no file.
         approximation: what each approximate index that was named costs; empty where an embedding is not finite.
         unreadable: (path, reason) of images that were left out because the caller said so.
@@ -90,6 +92,7 @@ class CompatibilityReport:
     teacher: TeacherAgreement | None
     precision: Precision = Precision.FP32
     half_precision: HalfPrecisionAgreement | None = None
+    kernels: KernelAgreement | None = None
     census: OperatorCensus | None = None
     unreadable: tuple[tuple[str, str], ...] = ()
     approximation: tuple[ApproximationCost, ...] = ()

@@ -100,14 +100,18 @@ def _ranking(report: CompatibilityReport, checks: Checks) -> Iterator[Renderable
 def _embeddings(report: CompatibilityReport, checks: Checks) -> Iterator[RenderableType]:
     table = _table("", "smallest", "1st percentile", "median", "limit")
     _add_agreement(table, report.agreement, checks, "", "file–student")
-    half, teacher = report.half_precision, report.teacher
+    half, teacher, kernels = report.half_precision, report.teacher, report.kernels
     if half is not None:
         _add_agreement(table, half.agreement, checks, "half ", "half precision–student")
+    if kernels is not None:
+        table.add_row("other kernels, centred", *_spread(kernels.centred_cosine), _limit(checks, "kernels", "smallest"))
     if teacher is not None:
         table.add_row("student–teacher (distillation)", *_spread(teacher.student_cosine), "")
         limit = _limit(checks, "teacher_cosine_loss", "median lost")
         table.add_row("file–teacher (and export)", *_spread(teacher.artifact_cosine), limit)
     yield table
+    if kernels is not None:
+        yield Text(f"other kernels: {kernels.other}, on {kernels.images} images, beside {kernels.verified}", "dim")
     yield from _pair_errors(report, checks)
     if teacher is None:
         yield Text("to the teacher: not run, none of the images is in the index")

@@ -25,6 +25,8 @@ LEAST_OWN_FIRST = 0.75
 with a random adaptor), and the same weak student measured 0.94."""
 MOST_TRANSPOSES = 1
 """One at the input is what an export may leave."""
+LEAST_COSINE_OF_TIES = 0.99
+"""Of a file's fast kernels to its exact ones, centred: less is more than ties that are rounded otherwise."""
 
 
 @dataclass(frozen=True)
@@ -129,5 +131,12 @@ def _warnings(report: CompatibilityReport) -> Iterator[str]:
         yield "none of the images is in the index: how near the student is to the teacher was not measured"
     if report.census is not None and report.census.transposes > MOST_TRANSPOSES:
         yield f"{report.census.transposes} transposes are left in the graph: they cost time on a phone"
+    kernels = report.kernels
+    if kernels is not None and not kernels.centred_cosine.smallest >= LEAST_COSINE_OF_TIES:
+        yield (
+            f"{kernels.other} gives other embeddings on this processor than {kernels.verified}: smallest centred "
+            f"cosine {kernels.centred_cosine.smallest:.4f} on {kernels.images} images, rounding alone leaves "
+            f"{LEAST_COSINE_OF_TIES:g}; measure speed and accuracy on the processor that will run the file"
+        )
     if report.unreadable:
         yield f"{len(report.unreadable)} images could not be read and were left out"

@@ -17,6 +17,7 @@ from aml_edge.exporters.compatibility import CompatibilityReport, Sides, measure
 from aml_edge.exporters.half_precision import HalfPrecisionEmbedder
 from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement, measure_half_precision
 from aml_edge.exporters.judgement import Judgement, judge
+from aml_edge.exporters.kernel_agreement import measure_kernels
 from aml_edge.exporters.remembering import RememberingEmbedder
 from aml_edge.exporters.tolerances import TOLERANCES
 from aml_edge.exporters.verdicts import not_run, recorded
@@ -27,7 +28,7 @@ from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress, SilentProgress
-from aml_edge.runtimes import default_runtime, open_artifact
+from aml_edge.runtimes import open_artifact, verification_runtime
 from aml_edge.runtimes.torch_runtime import TorchEmbedder
 from aml_edge.space import require_same_space
 
@@ -42,7 +43,7 @@ class VerificationOptions:
     """How a file is verified.
 
     Args:
-        runtime: a name of `aml_edge.runtimes.RUNTIMES`; None for the format's default.
+        runtime: a name of `aml_edge.runtimes.RUNTIMES`; None for what shows the model, not this processor.
         tolerances: values that replace those of the table, by name; None leaves one as it is.
         progress: where the work is announced.
         searches: approximate indexes of the index, whose cost is measured too.
@@ -131,7 +132,8 @@ class Verifier:
         manifest = artifact.manifest
         preprocessing = self._checkpoint.preprocessing
         student = self._student(preprocessing.fitted(manifest.preprocessing.fit, manifest.preprocessing.image_side_px))
-        runtime = open_artifact(artifact, options.runtime)
+        name = options.runtime or verification_runtime(artifact)
+        runtime = open_artifact(artifact, name)
         try:
             file = RememberingEmbedder(runtime)
             sides = Sides(student, file, native_student=self._student(preprocessing))
@@ -140,12 +142,13 @@ class Verifier:
             )
             half = None
             if manifest.precision is Precision.FP16:
-                rounds = (options.runtime or default_runtime(manifest.format)) in ROUNDING_RUNTIMES
+                rounds = name in ROUNDING_RUNTIMES
                 half = self._measure_half(images, student, file if rounds else None, options.progress)
+            kernels = measure_kernels(artifact, name, file, images.items, options.progress)
         finally:
             runtime.close()
         census = FORMATS[manifest.format].take_census(artifact.path)
-        return replace(report, precision=manifest.precision, half_precision=half, census=census)
+        return replace(report, precision=manifest.precision, half_precision=half, kernels=kernels, census=census)
 
     def _measure_half(
         self, images: VerificationImages, student: Embedder, evaluator: Embedder | None, progress: Progress

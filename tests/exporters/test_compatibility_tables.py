@@ -14,6 +14,7 @@ from aml_edge.exporters.checks import checks_of
 from aml_edge.exporters.compatibility import CompatibilityReport
 from aml_edge.exporters.compatibility_tables import render_verification
 from aml_edge.exporters.judgement import Judgement, judge
+from aml_edge.exporters.kernel_agreement import KernelAgreement
 from aml_edge.exporters.tolerances import HALF_PRECISION
 from aml_edge.exporters.verification import Verification
 from aml_edge.preprocessing import Fit, Preprocessing
@@ -89,6 +90,23 @@ def test_every_line_fits_a_hundred_columns(report: CompatibilityReport) -> None:
 )
 def test_says(report: CompatibilityReport, line: str) -> None:
     assert line in " ".join(printed(verification_of(report), width=160).split("\n"))
+
+
+def test_kernels_stand_beside_each_other(report: CompatibilityReport) -> None:
+    fast, reference = "litert cpu, fast kernels", "litert cpu, reference kernels"
+    kernels = KernelAgreement(fast, reference, 16, Spread(0.971234, 0.98, 0.99), is_exact=False)
+    text = printed(verification_of(replace(report, runtime=fast, kernels=kernels)))
+    assert "run by litert cpu, fast kernels on 188 images of landmarks" in text
+    assert "other kernels, centred           0.971234        0.980000  0.990000  smallest ≥ 0.98 MISSED" in text
+    assert "other kernels: litert cpu, reference kernels, on 16 images, beside litert cpu, fast kernels" in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    exact = replace(kernels, is_exact=True)
+    row = next(
+        line
+        for line in printed(verification_of(replace(report, kernels=exact))).splitlines()
+        if line.strip().startswith("other kernels, centred")
+    )
+    assert row.split() == ["other", "kernels,", "centred", "0.971234", "0.980000", "0.990000"]
 
 
 def test_a_miss_is_marked_where_it_stands_and_listed_at_the_end(report: CompatibilityReport) -> None:
