@@ -181,15 +181,15 @@ def _drawn(
     source: ImageSource, options: CalibrationOptions, preprocessing: Preprocessing, progress: Progress
 ) -> tuple[list[_Picture], LeftOut]:
     """Returns different pictures in a random order: as many as are asked for, or all that clusters are made of."""
-    pairs = sorted(zip(source.ids, source.items, strict=True), key=lambda pair: pair[0])
+    places = sorted(range(len(source.ids)), key=source.ids.__getitem__)
     pool = max(options.count, min(POOL_FACTOR * options.count, LARGEST_POOL))
-    order = np.random.default_rng(options.seed).permutation(len(pairs))[:pool]
+    order = [places[number] for number in np.random.default_rng(options.seed).permutation(len(places))[:pool]]
     wanted = min(options.count if options.draw is Draw.RANDOM else pool, len(order))
     pictures: dict[bytes, _Picture] = {}
     failures: list[tuple[ImageName, str]] = []
     contents: list[ImageContent] = []
     read = partial(_read, preprocessing=preprocessing)
-    results = read_ahead(read, (pairs[place] for place in order), workers=WORKERS)
+    results = read_ahead(read, ((source.ids[place], source.items[place]) for place in order), workers=WORKERS)
     with progress.task("reading calibration images", wanted) as task, closing(results):
         for result in results:
             if isinstance(result, ImageError):
