@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,8 +14,10 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from aml_edge.artifact import Format, Precision
-from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, unredirected, write_json
+from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
+from aml_edge.cli.export_job import ExportJob, budget_search, export_files, make_ready, verify_file
 from aml_edge.cli.option_groups import with_option_groups
+from aml_edge.cli.quantization_options import QuantizationOptions
 from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
 from aml_edge.errors import UsageError
 from aml_edge.preprocessing import SQUARE_FIT, Fit
@@ -25,7 +25,6 @@ from aml_edge.preprocessing import SQUARE_FIT, Fit
 if TYPE_CHECKING:
     from aml_edge.exporters.export import ExportReport
     from aml_edge.exporters.export_spec import ExportSpec
-    from aml_edge.exporters.verification import VerificationOptions, Verifier
     from aml_edge.exporters.verification_images import VerificationImages
     from aml_edge.index import TeacherIndex
     from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -48,18 +47,20 @@ class FileOptions:
     """What file is asked for."""
 
     format_choice: Annotated[FormatChoice, typer.Option("--format", help="The file format, or all of them.")]
-    precision: Annotated[Precision, typer.Option(help="What the weights are stored in.")] = Precision.FP32
+    precision: Annotated[Precision, typer.Option(help="What it computes and is stored in.")] = Precision.FP32
     image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None
     fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = SQUARE_FIT
 
     def specs(self, checkpoint: StudentCheckpoint) -> tuple[ExportSpec, ...]:
         """Returns one spec a format; `MissingExtraError` where a converter is not installed, before any work."""
-        from aml_edge.exporters import EXPORTERS
+        from aml_edge.exporters import EXPORTERS, require_precision
         from aml_edge.exporters.export_spec import ExportSpec
 
         formats = tuple(Format) if self.format_choice is FormatChoice.ALL else (Format(self.format_choice),)
         side = checkpoint.preprocessing.image_side_px if self.image_size is None else self.image_size
         specs = tuple(ExportSpec(model_format, self.precision, side, self.fit) for model_format in formats)
+        for spec in specs:
+            require_precision(spec.format, spec.precision)
         for spec in specs:
             EXPORTERS[spec.format].versions()
         return specs
@@ -75,6 +76,7 @@ def export(
     index: Annotated[Path | None, typer.Option(help="The teacher's index; its whitening goes into the file.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("artifacts"),
     images: ImageOptions,
+    quantization: QuantizationOptions,
     tolerances: ToleranceOptions,
     json_target: JsonOption = None,
 ) -> None:
@@ -88,6 +90,7 @@ def export(
     from aml_edge.index import open_index
     from aml_edge.networks.released import resolve_student
 
+    quantization.require_fitting(files.precision)
     console = console_for(json_target)
     teacher = None if index is None else open_index(index)
     space = None if teacher is None else teacher.space_before_whitening
@@ -97,11 +100,17 @@ def export(
             f"[yellow]{escape(checkpoint.name)} has random weights: its files are good for sizes and speeds only.[/]"
         )
     specs = files.specs(checkpoint)
+    calibrated = files.precision.is_calibrated
+    integers = quantization.integers(student, images.dataset or images.images) if calibrated else None
+    search = budget_search(quantization, images, checkpoint, teacher, console)
     to_verify_on = _images(images, teacher, console)
-    reports = _export(checkpoint, specs, out, teacher, console)
+    job = ExportJob(checkpoint, teacher, integers, search, () if to_verify_on is None else to_verify_on.items)
+    exported = export_files(job, make_ready(job, specs, console), out, console)
+    reports = [report for report, _ in exported]
     if teacher is not None and to_verify_on is not None:
         options = VerificationOptions(tolerances=asdict(tolerances), progress=ConsoleProgress(console))
-        reports = _verify(reports, Verifier(checkpoint, teacher, to_verify_on), options)
+        verifier = Verifier(checkpoint, teacher, to_verify_on)
+        reports = [verify_file(report, ready.chosen, search, verifier, options) for report, ready in exported]
     for report in reports:
         _print_report(report, console)
     if checkpoint.trained and to_verify_on is None:
@@ -128,35 +137,8 @@ def _images(options: ImageOptions, teacher: TeacherIndex | None, console: Consol
     return found
 
 
-def _export(
-    checkpoint: StudentCheckpoint,
-    specs: Sequence[ExportSpec],
-    out: Path,
-    teacher: TeacherIndex | None,
-    console: Console,
-) -> list[ExportReport]:
-    from aml_edge.exporters.export import export_student, report_of
-
-    name = f"student '{checkpoint.name}'"
-    whitening = None if teacher is None else teacher.whitening_for(checkpoint.space, name=name)
-    space = None if teacher is None else teacher.space
-    reports: list[ExportReport] = []
-    with unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(specs)) as task:
-        for spec in specs:
-            started = time.perf_counter()
-            artifact = export_student(checkpoint, spec, out, whitening=whitening, space=space)
-            reports.append(report_of(artifact, seconds=time.perf_counter() - started))
-            task.advance(status=str(spec.format))
-    return reports
-
-
-def _verify(reports: Sequence[ExportReport], verifier: Verifier, options: VerificationOptions) -> list[ExportReport]:
-    from aml_edge.formats import read_artifact
-
-    return [report.verified_by(verifier.verify(read_artifact(report.path), options)) for report in reports]
-
-
 def _print_report(report: ExportReport, console: Console) -> None:
+    from aml_edge.exporters.quantization_summary import summarise_convolutions, summarise_quantization
     from aml_edge.exporters.verification_summary import summarise_verification
 
     census = report.census
@@ -169,5 +151,10 @@ def _print_report(report: ExportReport, console: Console) -> None:
         f"transposes {census.transposes}; weights {weights or 'none'}; {report.seconds:.1f} s",
         soft_wrap=True,
     )
+    if report.manifest.precision.has_integer_weights:
+        console.print(f"  {summarise_convolutions(census)}", soft_wrap=True)
+    if report.manifest.quantization is not None:
+        for line in summarise_quantization(report.manifest.quantization):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
     if report.verification is not None:
         console.print(Padding(summarise_verification(report.verification), (0, 0, 0, 2)))

@@ -1,0 +1,163 @@
+"""A budget of asymmetric mAP for a file in integers: which blocks it takes, and whether the real file keeps it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aml_edge.artifact import Artifact, Format, Verdict
+from aml_edge.datasets.retrieval_dataset import RetrievalDataset
+from aml_edge.embedder import Embedder
+from aml_edge.exporters.export import export_student
+from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.judgement import Judgement
+from aml_edge.exporters.preparation import PreparedStudent
+from aml_edge.exporters.quantization.block_prices import BlockPrices, latency_prices, operation_prices, size_prices
+from aml_edge.exporters.quantization.drop import QuerySplit, split_queries
+from aml_edge.exporters.quantization.query_set import QuerySet, load_query_set
+from aml_edge.exporters.quantization.search import (
+    MixedPrecision,
+    require_budget,
+    search_mixed_precision,
+    verdict_of,
+)
+from aml_edge.exporters.verification import Verification
+from aml_edge.formats import write_manifest
+from aml_edge.index import TeacherIndex
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.progress import Progress
+from aml_edge.quantization_record import SearchBy, SearchRecord
+from aml_edge.runtimes import open_artifact, verification_runtime
+from aml_edge.runtimes.checkpoint_embedders import student_embedder
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a file may lose.
+
+    Args:
+        max_drop: points of 100 of medium mAP, the 95 % interval included.
+        by: what the search makes small.
+    """
+
+    max_drop: float
+    by: SearchBy
+
+    def __post_init__(self) -> None:
+        require_budget(self.max_drop)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a search chose for one file.
+
+    Args:
+        prepared: the student with those blocks in floating point.
+        found: by the search, on the queries that choose.
+        queries: all of them, at the file's pixels.
+        split: which of them chose, and which judge.
+    """
+
+    prepared: PreparedStudent
+    found: MixedPrecision
+    queries: QuerySet
+    split: QuerySplit
+
+
+class BudgetSearch:
+    """Searches and judges the files of one student.
+
+    Args:
+        checkpoint: the student.
+        index: the teacher's.
+        dataset: whose queries choose and judge.
+        budget: what may be lost.
+
+    Raises:
+        UsageError: the data set has no settings, or too few queries with a positive to choose and judge by.
+    """
+
+    def __init__(
+        self,
+        checkpoint: StudentCheckpoint,
+        index: TeacherIndex,
+        dataset: RetrievalDataset,
+        budget: Budget,
+    ) -> None:
+        dataset.require_settings()
+        self._split = split_queries(dataset.ground_truth)
+        self._checkpoint, self._index, self._dataset, self._budget = checkpoint, index, dataset, budget
+        self._whitening = index.whitening_for(checkpoint.space, name=f"student '{checkpoint.name}'")
+
+    def choose(self, prepared: PreparedStudent, spec: ExportSpec, progress: Progress) -> Chosen:
+        """Returns which blocks of a file stay in floating point; raises as `load_query_set` does."""
+        assert prepared.post_training is not None, "training has chosen the blocks"
+        preprocessing = self._checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px)
+        queries = load_query_set(self._dataset, self._index, preprocessing, progress)
+        found = search_mixed_precision(
+            prepared.post_training,
+            queries.taken(self._split.selection),
+            self._budget.max_drop,
+            self._prices(prepared, spec, progress),
+            progress,
+        )
+        return Chosen(prepared.with_chosen(found.reasons), found, queries, self._split)
+
+    def judge(self, artifact: Artifact, chosen: Chosen) -> SearchRecord:
+        """Returns what the real file loses on the queries that did not choose, in the runtime that verifies it."""
+        student = student_embedder(self._checkpoint, artifact.manifest.preprocessing, whitening=self._whitening)
+        images, queries = list(chosen.queries.images), chosen.queries
+        with closing(open_artifact(artifact, verification_runtime(artifact))) as file:
+            rows = student.embed(images), file.embed(images)
+        return verdict_of(chosen.found, *rows, queries.database, queries.ground_truth, chosen.split)
+
+    def _prices(self, prepared: PreparedStudent, spec: ExportSpec, progress: Progress) -> BlockPrices:
+        post_training = prepared.post_training
+        assert post_training is not None
+        if self._budget.by is SearchBy.SIZE:
+            return size_prices(post_training.graph)
+        if spec.format is Format.COREML:  # no machine but a Mac times it
+            return operation_prices(post_training.graph)
+        with TemporaryDirectory() as folder:
+
+            def open_file(float_blocks: frozenset[str]) -> Embedder:
+                made = replace(prepared, quantized=post_training.quantized(float_blocks))
+                out = Path(folder) / f"{len(list(Path(folder).iterdir()))}"
+                artifact = export_student(
+                    self._checkpoint, spec, out, whitening=self._whitening, space=self._index.space, quantized=made
+                )
+                return open_artifact(artifact, threads=1)
+
+            blocks = [block for block in post_training.graph.blocks if block not in post_training.float_blocks]
+            return latency_prices(blocks, post_training.float_blocks, open_file, prepared.images[0], progress=progress)
+
+
+def with_search(artifact: Artifact, record: SearchRecord) -> Artifact:
+    """Returns the artifact with what its search came to in its manifest, inside the file and beside it."""
+    quantization = artifact.manifest.quantization
+    assert quantization is not None, "a file of a calibrated precision says how its integers were chosen"
+    manifest = replace(artifact.manifest, quantization=replace(quantization, search=record))
+    return write_manifest(Artifact(artifact.path, manifest))
+
+
+def judged_by_budget(verification: Verification, chosen: Chosen, record: SearchRecord) -> Verification:
+    """Returns the verification, failed where the budget is not kept: by the search, or by the real file."""
+    if record.held and chosen.found.held:
+        return verification
+    judgement = verification.judgement
+    reasons = (over_budget(chosen, record), *(judgement.reasons if judgement.verdict is Verdict.FAILED else ()))
+    return replace(verification, judgement=Judgement(Verdict.FAILED, reasons, judgement.warnings))
+
+
+def over_budget(chosen: Chosen, record: SearchRecord) -> str:
+    """Returns in words that the budget is not kept, by how much, and what the best file that was found costs."""
+    found, blocks = chosen.found, len(chosen.found.chosen)
+    kept = "it held on those that chose" if found.held else "no choice of blocks keeps it on those that chose either"
+    return (
+        f"`max_drop` is {record.max_drop:g}, but {record.drop:.2f} [{record.low:.2f}, {record.high:.2f}] points of "
+        f"asymmetric mAP are lost on {record.verdict_queries} queries that did not choose ({kept}); the best found "
+        f"keeps {blocks} more block{'' if blocks == 1 else 's'} in floating point for "
+        f"{found.prices.text(found.price)}; allow more, train for integers (`aml-edge train --qat`), or export fp32"
+    )
