@@ -49,11 +49,18 @@ class MilArguments:
         values = [value for value in self._values.get(name, ()) if not isinstance(value, str)]
         return [value.to(self._device) for value in values]
 
+    def constant(self, name: str) -> Tensor:
+        """Returns a tensor that stands in the file; no other is known before the program runs."""
+        value = self._one(name)
+        if isinstance(value, str) or value.device == torch.device("meta"):
+            raise MilArgumentError(f"its argument '{name}' is no constant")
+        return value
+
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
         """Returns a constant vector of integers, or the default where it is not given."""
         if default is not None and not self.has(name):
             return list(default)
-        value = self._constant(name)
+        value = self.constant(name)
         if value.is_floating_point() or value.ndim != 1:
             raise MilArgumentError(f"its argument '{name}' is no vector of integers")
         return [int(entry) for entry in value.tolist()]
@@ -62,7 +69,7 @@ class MilArguments:
         """Returns a constant integer, or the default where it is not given."""
         if default is not None and not self.has(name):
             return default
-        value = self._constant(name)
+        value = self.constant(name)
         if value.is_floating_point() or value.numel() != 1:
             raise MilArgumentError(f"its argument '{name}' is no integer")
         return int(value.item())
@@ -71,7 +78,7 @@ class MilArguments:
         """Returns a constant number, or the default where it is not given."""
         if default is not None and not self.has(name):
             return default
-        value = self._constant(name)
+        value = self.constant(name)
         if value.numel() != 1:
             raise MilArgumentError(f"its argument '{name}' is no number")
         return float(value.item())
@@ -96,9 +103,3 @@ class MilArguments:
         if len(values) != 1:
             raise MilArgumentError(f"its argument '{name}' has {len(values)} values, where one is needed")
         return values[0]
-
-    def _constant(self, name: str) -> Tensor:
-        value = self._one(name)
-        if isinstance(value, str) or value.device == torch.device("meta"):
-            raise MilArgumentError(f"its argument '{name}' is no constant")
-        return value

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from aml_edge.runtimes.mil_arguments import MilArgumentError, MilArguments
 from aml_edge.runtimes.mil_constant_operators import CONSTANT_OPERATORS
+from aml_edge.runtimes.mil_integer_operators import INTEGER_OPERATORS
 from aml_edge.runtimes.mil_spatial_operators import SPATIAL_OPERATORS
 
 Operator = Callable[[MilArguments], Tensor | Sequence[Tensor]]
@@ -208,5 +209,6 @@ OPERATORS: dict[str, Operator] = {
     "tile": lambda arguments: arguments.tensor("x").repeat(arguments.integers("reps")),
     "transpose": lambda arguments: arguments.tensor("x").permute(arguments.integers("perm")),
     **SPATIAL_OPERATORS,
+    **INTEGER_OPERATORS,
     **CONSTANT_OPERATORS,
 }

@@ -232,8 +232,28 @@ def test_a_program_that_makes_no_output_is_refused(small: Path) -> None:
     assert "cannot be run: nothing makes its 'm'" in refusal(changed(small, change))
 
 
-def test_damaged_bytes_give_an_error_of_ours_or_a_program_that_runs(small: Path) -> None:
-    whole = model_file(small).read_bytes()
+@pytest.fixture
+def integers(mil_package: MilPackage) -> Path:
+    """A convolution in integers."""
+
+    def build(mb: Any, x: Any) -> Any:
+        stored = mb.quantize(input=x, scale=np.float32(0.5), zero_point=np.int8(3), output_dtype="int8")
+        weight = mb.constexpr_affine_dequantize(
+            quantized_data=np.ones((4, 3, 3, 3), np.int8), zero_point=np.int8(0), scale=np.ones(4, np.float32), axis=0
+        )
+        values = mb.dequantize(input=stored, scale=np.float32(0.5), zero_point=np.int8(3))
+        result = mb.quantize(
+            input=mb.conv(x=values, weight=weight), scale=np.ones(4, np.float32), axis=1, output_dtype="uint8"
+        )
+        return mb.dequantize(input=result, scale=np.ones(4, np.float32), axis=1)
+
+    return mil_package(build, {"x": (1, 3, 8, 8)})
+
+
+@pytest.mark.parametrize("name", ["small", "integers"])
+def test_damaged_bytes_give_an_error_of_ours_or_a_program_that_runs(name: str, request: pytest.FixtureRequest) -> None:
+    package: Path = request.getfixturevalue(name)
+    whole = model_file(package).read_bytes()
     generator = random.Random(0)
     image = {"x": torch.zeros(1, 3, 8, 8)}
     ran = 0
@@ -241,10 +261,10 @@ def test_damaged_bytes_give_an_error_of_ours_or_a_program_that_runs(small: Path)
         content = bytearray(whole)
         for _ in range(generator.choice([1, 1, 2, 5])):
             content[generator.randrange(len(content))] = generator.randrange(256)
-        model_file(small).write_bytes(content)
+        model_file(package).write_bytes(content)
         try:
-            program = load_program(small)
-            evaluator = MilEvaluator(program, str(small))
+            program = load_program(package)
+            evaluator = MilEvaluator(program, str(package))
         except (ArtifactError, UnknownOperatorError):
             continue
         if [(entry.name, entry.shape) for entry in program.inputs] == [("x", (1, 3, 8, 8))]:

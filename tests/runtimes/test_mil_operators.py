@@ -112,6 +112,20 @@ def softmax(values: Array, axis: int) -> Array:
 erf = np.vectorize(math.erf)
 
 
+def stored(values: Array, scale: Any, zero_point: Any, low: int, high: int) -> Array:
+    """Returns the integers that hold some values."""
+    integers: Array = np.clip(np.round(values / scale) + zero_point, low, high)
+    return integers
+
+
+def quantized(**arguments: Any) -> Callable[[Any, Any], Any]:
+    return lambda mb, x: mb.cast(x=mb.quantize(input=x, **arguments), dtype="fp32")
+
+
+STEPS = np.array([0.01, 0.02, 0.5, 1.0], np.float32)
+ZEROS = np.array([-3, 0, 5, 100], np.int8)
+
+
 class Case(NamedTuple):
     """An operator at work on `IMAGE`."""
 
@@ -326,6 +340,37 @@ CASES = [
         ),
     ),
     unary("instance_norm", lambda x: normalised(x, (2, 3), 0.5), epsilon=np.float32(0.5)),
+    Case(
+        "quantize",
+        quantized(scale=np.float32(0.015), zero_point=np.int8(-20), output_dtype="int8"),
+        lambda x: stored(x, np.float32(0.015), -20, -128, 127),
+    ),
+    Case(
+        "quantize",
+        quantized(scale=np.float32(0.015), output_dtype="uint8"),
+        lambda x: stored(x, np.float32(0.015), 0, 0, 255),
+    ),
+    Case(
+        "quantize",
+        quantized(scale=STEPS, zero_point=ZEROS, axis=1, output_dtype="int8"),
+        lambda x: stored(x, STEPS[:, None, None], ZEROS[:, None, None].astype(float), -128, 127),
+    ),
+    Case(
+        "dequantize",
+        lambda mb, x: mb.dequantize(
+            input=mb.quantize(input=x, scale=np.float32(0.03), output_dtype="uint8"),
+            scale=np.float32(0.5),
+            zero_point=np.uint8(7),
+        ),
+        lambda x: 0.5 * (stored(x, np.float32(0.03), 0, 0, 255) - 7),
+    ),
+    Case(
+        "dequantize",
+        lambda mb, x: mb.dequantize(
+            input=mb.quantize(input=x, scale=np.float32(0.03), output_dtype="int8"), scale=STEPS, axis=-3
+        ),
+        lambda x: STEPS[:, None, None] * stored(x, np.float32(0.03), 0, -128, 127),
+    ),
 ]
 
 
