@@ -54,41 +54,39 @@ def lost(candidate: Candidate, *, brief: bool = False) -> str:
 
 
 def recommendations(groups: Sequence[GroupReport]) -> tuple[str, ...]:
-    """Returns one sentence a file that is not faster than fp32: that it is not, and which file serves better."""
-    return tuple(_sentence(one) for one in find_no_gains(groups))
+    """Returns one sentence a file that is not faster than fp32, which names a better one, then the fastest of all."""
+    found = find_no_gains(groups)
+    fastest = {id(one.fastest): _fastest(one.fastest, by_map=one.by_map) for one in found if one.fastest is not None}
+    return (*(_sentence(one) for one in found), *fastest.values())
 
 
 def _sentence(found: NoGain) -> str:
     row, timed = found.reduced.row, found.reduced.timed
-    slower = found.over_fp32.high < 1
-    said = (
-        f"{row.precision} is {'slower' if slower else 'not measurably faster'} than fp32 in {row.runtime} here "
-        f"({speed_up(found.over_fp32)} times as fast{'' if timed.threads is None else ', ' + _threads(timed.threads)})"
-    )
-    if found.better is not None:
-        better, worse = (_figures(one, by_map=found.by_map) for one in (found.better, found.reduced))
-        said += f"; {_file(found.better)} is the better file ({better}; {_name(found.reduced)}: {worse})"
-    else:
-        said += f"; {_trade(found)}"
-    if found.fastest is not None:
-        said += f"; {_file(found.fastest)} is the fastest ({_figures(found.fastest, by_map=found.by_map)})"
-    return said
+    slower = "slower" if found.over_fp32.high < 1 else "not measurably faster"
+    threads = "" if timed.threads is None else f", {_threads(timed.threads)}"
+    said = f"{row.label}: {slower} than fp32 there ({speed_up(found.over_fp32)} times as fast{threads})"
+    if found.better is None:
+        return f"{said}; {_trade(found)}"
+    better, own = (_figures(one, by_map=found.by_map) for one in (found.better, found.reduced))
+    return f"{said}; {_file(found.better)} is the better file ({better}; this one {own})"
 
 
 def _trade(found: NoGain) -> str:
     """Returns what a file that nothing beats has, beside the fp32 file."""
     size = f"{found.reduced.size_bytes / found.fp32.size_bytes:.2f} of the size"
-    reduced, fp32 = _name(found.reduced), _name(found.fp32)
     drop = found.reduced.judged.map_drop
     if not found.by_map or drop is None:
-        return f"only its size speaks for {reduced}: {size} of {fp32}"
+        return f"only its size speaks for it, {size} of {_name(found.fp32)}"
     change = f"{points(found.reduced.mean_average_precision)}: {lost(found.reduced)} lost"
     if drop.low > 0:
-        return (
-            f"{fp32} has the better mAP ({points(found.fp32.mean_average_precision)}, not {change}), {reduced} {size}"
-        )
-    worth = "a better mAP" if drop.high < 0 else f"an mAP that {drop.queries} queries cannot tell from fp32's"
-    return f"{reduced} has {size} of {fp32} and {worth} ({change})"
+        fp32 = points(found.fp32.mean_average_precision)
+        return f"{_name(found.fp32)} has the better mAP ({fp32}, not {change}), this file {size}"
+    worth = "a better mAP" if drop.high < 0 else f"an mAP that {drop.queries} queries cannot tell from its"
+    return f"{size} of {_name(found.fp32)}, and {worth} ({change})"
+
+
+def _fastest(candidate: Candidate, *, by_map: bool) -> str:
+    return f"the fastest of the front: {_file(candidate)} ({_figures(candidate, by_map=by_map)})"
 
 
 def _signed(value: float) -> str:

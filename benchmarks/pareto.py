@@ -105,16 +105,16 @@ def dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return all(one <= two for one, two in pairs) and any(one < two for one, two in pairs)
 
 
-def costs(candidate: Candidate, *, by_map: bool) -> tuple[float, ...]:
+def _front(candidates: Sequence[Candidate], *, by_map: bool) -> Front:
+    sound = [one for one in candidates if not one.is_broken]
+    marks = iter(not_dominated([_costs(one, by_map=by_map) for one in sound]))
+    return Front(tuple(candidates), tuple(not one.is_broken and next(marks) for one in candidates), by_map)
+
+
+def _costs(candidate: Candidate, *, by_map: bool) -> tuple[float, ...]:
     """Returns what is to be small: bytes, milliseconds, and minus mAP where that counts."""
     spent = (float(candidate.size_bytes), candidate.latency_ms)
     return (*spent, -candidate.mean_average_precision) if by_map else spent
-
-
-def _front(candidates: Sequence[Candidate], *, by_map: bool) -> Front:
-    sound = [one for one in candidates if not one.is_broken]
-    marks = iter(not_dominated([costs(one, by_map=by_map) for one in sound]))
-    return Front(tuple(candidates), tuple(not one.is_broken and next(marks) for one in candidates), by_map)
 
 
 def _candidates(group: GroupReport) -> tuple[Candidate, ...]:

@@ -83,8 +83,12 @@ def verdicts(group: GroupReport) -> tuple[str, ...]:
 
 
 def refusals(group: GroupReport) -> tuple[str, ...]:
-    """Returns why rows were not run, one sentence a row."""
-    return tuple(f"{row.label}: {_absence(row)}: {row.not_run}" for row in group.rows if row.not_run is not None)
+    """Returns why rows were not run, one sentence a reason."""
+    labels: dict[str, list[str]] = {}
+    for row in group.rows:
+        if row.not_run is not None:
+            labels.setdefault(f"{_absence(row)}: {row.not_run}", []).append(row.label)
+    return tuple(f"{'; '.join(rows)}: {reason}" for reason, rows in labels.items())
 
 
 def title(group: GroupReport) -> str:

@@ -98,6 +98,11 @@ def test_what_is_not_timed_is_not_said_to_be_absent(group: GroupReport) -> None:
     odd = replace(group, rows=(reference,))
     assert text_tables.latency_table(odd).rows == (("tflite int8", *["–"] * 6, "not timed"),)
     assert text_tables.refusals(odd) == ("tflite int8: not timed: it is slow",)
+    several = replace(odd, rows=(reference, group.rows[-1], replace(reference, label="tflite int8-int16")))
+    assert text_tables.refusals(several) == (
+        "tflite int8; tflite int8-int16: not timed: it is slow",
+        "coreml fp16, coreml: not run here: Core ML runs on Macs only.",
+    )
 
 
 def test_the_title_names_student_backbone_and_pixels(group: GroupReport) -> None:
