@@ -78,7 +78,7 @@ def test_all_weights_and_biases_learn_but_those_without_a_place(
     network: QuantizationAwareStudent, pixels: Tensor
 ) -> None:
     embeddings = network.head(network.backbone(pixels[:4]))
-    embeddings[:, 0].sum().backward()
+    embeddings[:, 0].sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     learning = {name for name, weight in network.named_parameters() if weight.requires_grad}
     graph = network.backbone.graph
     expected = {name for site in graph.sites if site.weight for name in (site.weight, site.bias)} - {ADAPTOR_BIAS}

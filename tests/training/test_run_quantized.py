@@ -146,8 +146,10 @@ def test_too_few_images_leave_no_run_behind(quantized_plan: TrainingPlan, tmp_pa
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_student_of_another_space_is_refused(quantized_plan: TrainingPlan, tmp_path: Path) -> None:
-    other = replace(quantized_plan.start, space=EmbeddingSpace("another", "d" * 64, 16))
+def test_a_student_of_another_space_is_refused(
+    quantized_plan: TrainingPlan, trained_start: StudentCheckpoint, tmp_path: Path
+) -> None:
+    other = replace(trained_start, space=EmbeddingSpace("another", "d" * 64, 16))
     with pytest.raises(SpaceMismatchError, match=r"student 'small' lives in another \(dddddddd\)"):
         train(replace(quantized_plan, start=other), tmp_path / "run")
     assert not (tmp_path / "run").exists()
