@@ -15,6 +15,7 @@ from typing import Any
 from aml_edge.files import file_sha256, written_atomically
 from aml_edge.formats.census import OperatorCensus
 from aml_edge.formats.coreml_messages import dump_model
+from aml_edge.formats.mil_census import mil_census
 from aml_edge.formats.mil_values import DTYPES
 from aml_edge.formats.mlpackage import damaged, load_model, model_file, weight_file
 from aml_edge.formats.protobuf_wire import WireError, content_without_entry
@@ -62,7 +63,8 @@ def take_census(path: Path) -> OperatorCensus:
     """Returns the counts of the operators of all functions and of the values of their constants, options left out."""
     operators: Counter[str] = Counter()
     weights: Counter[str] = Counter()
-    for operation in _operations(load_model(path)):
+    operations = list(_operations(load_model(path)))
+    for operation in operations:
         if operation.type not in CONSTANTS:
             operators[operation.type] += 1
         for value in operation.attributes.values():
@@ -70,7 +72,17 @@ def take_census(path: Path) -> OperatorCensus:
             dtype = DTYPES.get(tensor.dataType, "unknown")
             if dtype not in OPTIONS or value.HasField("blobFileValue"):
                 weights[dtype] += math.prod(dimension.constant.size for dimension in tensor.dimensions)
-    return OperatorCensus(dict(operators), dict(weights), sum(operators[name] for name in TRANSPOSES))
+    computing = mil_census(operations)
+    return OperatorCensus(
+        dict(operators),
+        dict(weights),
+        sum(operators[name] for name in TRANSPOSES),
+        integer_operators=dict(computing.integer_operators),
+        integer_convolutions=computing.integer_convolutions,
+        weight_only_convolutions=computing.weight_only_convolutions,
+        float_convolutions=computing.float_convolutions,
+        largest_float_convolution=computing.largest_float_convolution,
+    )
 
 
 def _weight_names(model: Any) -> list[str]:

@@ -26,7 +26,11 @@ def test_rounds_ties_to_even_and_saturates() -> None:
 
 
 def test_the_zero_point_is_added_after_rounding() -> None:
-    arguments = {"scale": torch.tensor(1.0), "zero_point": torch.tensor(3, dtype=torch.uint8), "output_dtype": "uint8"}
+    arguments: dict[str, Any] = {
+        "scale": torch.tensor(1.0),
+        "zero_point": torch.tensor(3, dtype=torch.uint8),
+        "output_dtype": "uint8",
+    }
     assert run("quantize", input=VALUES, **arguments).tolist() == [[0, 1, 3, 3], [3, 5, 255, 255]]
 
 
