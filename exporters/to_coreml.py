@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -14,24 +15,46 @@ from torch import Tensor, nn
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.quantization.coreml_activations import with_integers
+from aml_edge.exporters.quantization.coreml_weights import write_compressed
 from aml_edge.formats.mlpackage import MANIFEST
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.quantization.post_training import QuantizedStudent
 
 TARGET = "iOS17"
+COMPRESSED = {Precision.INT8_WEIGHTS, Precision.PALETTE8, Precision.PALETTE6}
+"""Weights are stored in few bits, and widened before a convolution in half precision."""
 
 
 def write_coreml(
     network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None = None
 ) -> None:
-    """Writes the package at `path`; in fp16 all before the pooling computes in half, the head in single precision."""
+    """Writes the package at `path`.
+
+    But in fp32, all before the pooling is typed half, which a Neural Engine asks of what it computes, in integers too;
+    the head is in single precision.
+    """
     try:
         import coremltools
     except ImportError:
         raise MissingExtraError("coremltools", "coreml", "the Core ML format") from None
+    if spec.precision in COMPRESSED:
+        with TemporaryDirectory() as folder:
+            whole = Path(folder) / "whole.mlpackage"
+            _convert(network, spec, whole, coremltools)
+            write_compressed(whole, spec.precision, path)
+    elif spec.precision is Precision.INT8:
+        assert quantized is not None, "a calibrated precision comes with a prepared student"
+        _convert(with_integers(quantized), spec, path, coremltools)
+    else:
+        _convert(network, spec, path, coremltools)
+    _name_items_by_place(path / MANIFEST)
+
+
+def _convert(network: nn.Module, spec: ExportSpec, path: Path, coremltools: Any) -> None:
     _, height, width, channels = spec.input_shape
     image = torch.zeros(1, channels, height, width)
-    program = torch.export.export(_ChannelsFirst(network).eval(), (image,)).run_decompositions({})
+    program = torch.export.export(_ChannelsFirst(network), (image,)).run_decompositions({})
     single = coremltools.precision.FLOAT32
     half = coremltools.transform.FP16ComputePrecision(op_selector=_BeforeHead())
     coremltools.convert(
@@ -40,11 +63,10 @@ def write_coreml(
         outputs=[coremltools.TensorType(name="embedding", dtype=np.float32)],
         convert_to="mlprogram",
         minimum_deployment_target=coremltools.target[TARGET],
-        compute_precision=half if spec.precision is Precision.FP16 else single,
+        compute_precision=single if spec.precision is Precision.FP32 else half,
         skip_model_load=True,
         package_dir=str(path),
     )
-    _name_items_by_place(path / MANIFEST)
 
 
 class _ChannelsFirst(nn.Module):
@@ -53,9 +75,10 @@ class _ChannelsFirst(nn.Module):
     The network puts channels first after it has normalised them; the converter finds that both permutations cancel.
     """
 
-    def __init__(self, network: DeployableStudent) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.training = False  # the network's parts are in evaluation mode; a graph's cannot be put there
 
     def forward(self, image: Tensor) -> Tensor:
         embeddings: Tensor = self.network(image.permute(0, 2, 3, 1))
@@ -63,7 +86,9 @@ class _ChannelsFirst(nn.Module):
 
 
 class _BeforeHead:
-    """Selects the operations of a program up to the adaptor's ReLU: what comes after its last convolution is the head.
+    """Selects the operations of a program up to the adaptor's ReLU, and that its result is stored in integers.
+
+    What comes after the last convolution is the head.
 
     By place, not by type: the trunk clips and averages too.
     """
@@ -77,7 +102,8 @@ class _BeforeHead:
             last = max(place for place, one in enumerate(operations) if one.op_type == "conv")
             after = [one for one in operations[last + 1 :] if one.op_type != "const"]
             assert after[0].op_type == "relu"
-            self._head = {one.name for one in after[1:]}
+            first = 2 if after[1].op_type == "quantize" else 1
+            self._head = {one.name for one in after[first:]}
         return operation.name not in self._head
 
 

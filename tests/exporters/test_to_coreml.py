@@ -39,6 +39,8 @@ from aml_edge.space import EmbeddingSpace
 
 pytestmark = pytest.mark.skipif(find_spec("coremltools") is None, reason="the extra 'coreml' is not installed")
 
+FLOATS = [Precision.FP32, Precision.FP16]
+
 Images = list[npt.NDArray[np.uint8]]
 Exported = Callable[..., Artifact]
 EmbeddingsOf = Callable[..., npt.NDArray[np.float32]]
@@ -100,7 +102,7 @@ def test_fp16_with_whitening_is_near(check_whitened_fp16: Callable[..., None]) -
     check_whitened_fp16(Format.COREML, "mil")
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", FLOATS)
 def test_takes_an_image_and_gives_float32(exported: Exported, precision: Precision) -> None:
     whitened = precision is Precision.FP16
     program = load_program(exported(Format.COREML, precision, whitened=whitened).path)
@@ -124,7 +126,7 @@ def test_coremltools_reads_the_interface(exported: Exported) -> None:
     assert spec.specificationVersion == coremltools.target.iOS17.value
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", FLOATS)
 def test_holds_no_transpose_and_folded_batch_norms(exported: Exported, precision: Precision) -> None:
     census = take_census(exported(Format.COREML, precision, whitened=precision is Precision.FP16).path)
     assert census.transposes == 0
@@ -175,7 +177,7 @@ def files(package: Path) -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(package).as_posix(), path.read_bytes()
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", FLOATS)
 def test_the_same_student_gives_the_same_bytes(tiny: StudentCheckpoint, tmp_path: Path, precision: Precision) -> None:
     spec = ExportSpec(Format.COREML, precision, 64)
     first, again = (export_student(tiny, spec, tmp_path / folder) for folder in ("first", "again"))
@@ -229,7 +231,7 @@ def test_other_trunks_agree_too(
 
 @pytest.mark.needs_coreml_framework
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML needs a Mac")
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", FLOATS)
 def test_core_ml_agrees_with_the_evaluator(
     exported: Exported, photographs: Images, embeddings_of: EmbeddingsOf, precision: Precision
 ) -> None:
