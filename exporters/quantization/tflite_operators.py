@@ -97,7 +97,7 @@ class _Found:
         shape = site_shape(self._graph.node(site.result).meta["val"].shape)
         if operator.name not in OPERATORS[site.kind] or result.shape != shape:
             raise _differs(
-                f"where '{site.name}' is a {site.kind} of {list(shape)}, it has a {operator.name} of "
+                f"where '{site.name}' computes '{site.kind}' of {list(shape)}, it has a {operator.name} of "
                 f"{list(result.shape)} ('{result.name}')"
             )
         if site.kind is SiteKind.CONVOLUTION:

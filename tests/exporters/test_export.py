@@ -14,7 +14,7 @@ from torch import Tensor
 import aml_edge
 from aml_edge.artifact import Artifact, Format, Manifest, Precision, Verdict
 from aml_edge.errors import ExportError, MissingExtraError, SpaceMismatchError, UsageError
-from aml_edge.exporters import EXPORTERS, FormatExporter, is_installed
+from aml_edge.exporters import EXPORTERS, FormatExporter, is_installed, require_precision
 from aml_edge.exporters.export import export_student, file_name, report_of
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.formats import FORMATS, read_artifact
@@ -149,6 +149,38 @@ def test_a_failure_leaves_the_older_file(
         export_student(checkpoint, ONNX, tmp_path)
     assert older.read_bytes() == b"of last week"
     assert sorted(path.name for path in tmp_path.iterdir()) == [older.name, older.name + ".log"]
+
+
+def test_a_file_that_is_not_quantized_as_asked_is_not_kept(
+    checkpoint: StudentCheckpoint, exported: Callable[..., Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floating = exported(Format.ONNX, Precision.FP32).path.read_bytes()
+
+    def write(network: DeployableStudent, spec: ExportSpec, path: Path, quantized: QuantizedStudent | None) -> None:
+        path.write_bytes(floating)
+
+    monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))
+    with pytest.raises(
+        ExportError, match="`precision` is 'int8-weights' and the convolutions of .*; the file is not kept"
+    ):
+        export_student(checkpoint, replace(ONNX, precision=Precision.INT8_WEIGHTS), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_a_format_lacks_is_refused_with_what_it_has(
+    checkpoint: StudentCheckpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        export_student(checkpoint, replace(ONNX, precision=Precision.PALETTE6), tmp_path)
+    assert str(caught.value) == (
+        "`precision` is 'palette6', which the ONNX format does not have; choose one of fp32, fp16, int8-weights, "
+        "int8-dynamic, int8, int8-int16."
+    )
+    with pytest.raises(
+        UsageError, match="the Core ML format does not have; choose one of fp32, .*, palette8, palette6"
+    ):
+        require_precision(Format.COREML, Precision.INT8_DYNAMIC)
+    assert {precision for one in EXPORTERS.values() for precision in one.precisions} == set(Precision)
 
 
 def test_a_missing_converter_gives_the_pip_command(
