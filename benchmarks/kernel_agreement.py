@@ -40,13 +40,15 @@ def compare_kernels(
     measured = {
         (row.artifact.path, row.runtime): (row.label, accuracy)
         for row, accuracy in zip(rows, accuracies, strict=True)
-        if row.artifact is not None and accuracy is not None
+        if row.artifact is not None and accuracy is not None and accuracy.refusal is None
     }
     agreements: list[KernelAgreement | None] = []
     for row, exact in zip(rows, accuracies, strict=True):
         runtime = fast_runtime(row.runtime)
         fast = None if row.artifact is None or runtime is None else measured.get((row.artifact.path, runtime))
-        agreements.append(None if fast is None or exact is None else _agreement(fast[0], fast[1], exact))
+        agreements.append(
+            None if fast is None or exact is None or exact.refusal is not None else _agreement(fast[0], fast[1], exact)
+        )
     return tuple(agreements)
 
 

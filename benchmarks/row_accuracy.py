@@ -11,6 +11,7 @@ import numpy as np
 from aml_edge.benchmarks.retrieval import AsymmetricMap, GroundTruth, answer_queries, open_row
 from aml_edge.benchmarks.rows import Group, Row
 from aml_edge.embedder import Embedder, Embeddings
+from aml_edge.errors import ArtifactError
 from aml_edge.image_loading import embed_items
 from aml_edge.progress import Progress
 
@@ -27,12 +28,14 @@ class RowAccuracy:
         embeddings: (Q, D), of those.
         found: their mAP; None for a sample.
         average_precisions: of each, medium, in 0..1; NaN without a positive. Empty where there is no mAP.
+        refusal: why nothing was embedded; None where something was.
     """
 
     places: tuple[int, ...]
     embeddings: Embeddings
     found: AsymmetricMap | None
     average_precisions: tuple[float, ...] = ()
+    refusal: str | None = None
 
 
 def measure_accuracy(
@@ -40,12 +43,20 @@ def measure_accuracy(
 ) -> RowAccuracy | None:
     """Returns what a row's queries come to; None where there is no ground truth, or nothing here can embed them.
 
+    A row that nobody named, and that was not started before, says why it cannot be opened; the others go on.
+
     Raises:
+        ArtifactError, MissingExtraError: a runtime that was named cannot run the file.
         SpaceMismatchError: the row lives in another space than the index; both are named.
         TeacherIndexError: the index lacks images of the data set.
         ImageBatchError: images cannot be read; all of them are listed.
     """
-    embedder = None if truth is None else open_row(row, group, truth.index, refused=refused)
+    try:
+        embedder = None if truth is None else open_row(row, group, truth.index, refused=refused)
+    except ArtifactError as error:
+        if not row.sampled:
+            raise
+        return RowAccuracy((), np.empty((0, 0), np.float32), None, refusal=str(error))
     if truth is None or embedder is None:
         return None
     with closing(embedder):

@@ -165,7 +165,7 @@ def _report(row: Row, timed: TimedRow, weights_bytes: int | None, accuracy: RowA
         by_threads=timed.by_threads,
         throughput=timed.throughput,
         retrieval=None if accuracy is None else accuracy.found,
-        not_run=timed.refusal,
+        not_run=(accuracy and accuracy.refusal) or timed.refusal,
         verdict=None if artifact is None else artifact.standing,
         kernels=None if artifact is None else kernels_of(artifact, row.runtime),
     )

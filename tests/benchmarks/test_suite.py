@@ -12,7 +12,6 @@ import pytest
 from aml_edge.artifact import Artifact, Format, Precision
 from aml_edge.benchmarks.cost import measure_cost
 from aml_edge.benchmarks.file_subject import FileSubject
-from aml_edge.benchmarks.kernels import KERNELS, Kernels
 from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
 from aml_edge.benchmarks.report import INCLUDES
 from aml_edge.benchmarks.retrieval import GroundTruth
@@ -163,51 +162,6 @@ def test_map_is_measured_of_file_and_student(
     assert file is not None and (file.runtime, file.easy) == ("onnxruntime cpu", 1)
     assert file.medium == pytest.approx((1 + 1 / 6) / 2)
     assert student is not None and (student.runtime, student.queries) == ("torch eager cpu", 2)
-
-
-def test_a_file_in_integers_is_measured_in_both_kinds_of_kernels(
-    onnx_file: OnnxFile, checkpoint: StudentCheckpoint, truth: GroundTruth, told: BenchmarkSettings, tmp_path: Path
-) -> None:
-    files = onnx_file(tmp_path / "a.onnx"), onnx_file(tmp_path / "b.onnx", precision=Precision.INT8)
-    report = run_benchmark([Group(files, checkpoint)], replace(told, truth=truth, runtimes=()))
-    _, fp32, fast, exact = report.groups[0].rows
-    assert [row.kernels for row in (fp32, fast, exact)] == [None, Kernels.FAST, Kernels.PRECISE]
-    assert [row.runtime for row in (fast, exact)] == ["onnxruntime", "onnxruntime-precise"]
-    assert exact.agreement is not None and fp32.agreement is fast.agreement is None
-    assert (exact.agreement.fast, exact.agreement.images) == (fast.label, 2)
-    assert exact.agreement.smallest == pytest.approx(1)  # there is nothing to round
-    drops = [row.map_drop for row in (fast, exact)]
-    assert [drop and (drop.points, drop.queries) for drop in drops] == [(0, 2)] * 2
-    assert fp32.map_drop is None
-    ratio = fast.by_threads[0].over_fp32
-    assert ratio is not None and ratio.value == 1
-    assert (fp32.by_threads[0].over_fp32, exact.by_threads[0].over_fp32) == (None, None)
-    assert [row.on_front is None for row in report.groups[0].rows] == [True, False, False, True]
-
-
-def test_reference_kernels_embed_a_sample_and_are_not_timed(
-    onnx_file: OnnxFile,
-    checkpoint: StudentCheckpoint,
-    truth: GroundTruth,
-    told: BenchmarkSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("aml_edge.benchmarks.row_accuracy.SAMPLE", 1)
-    monkeypatch.setitem(KERNELS, "onnxruntime-precise", Kernels.REFERENCE)
-    artifact = onnx_file(tmp_path / "a.onnx", precision=Precision.INT8)
-    settings = replace(told, truth=truth, runtimes=())
-    _, fast, reference = run_benchmark([Group((artifact,), checkpoint)], settings).groups[0].rows
-    assert (reference.by_threads, reference.retrieval, reference.on_front) == ((), None, None)
-    assert reference.not_run is not None and reference.not_run.startswith("no phone runs reference kernels")
-    assert reference.agreement is not None and reference.agreement.images == 1
-    assert fast.retrieval is not None and fast.on_front is True
-
-    named = replace(settings, runtimes=("onnxruntime", "onnxruntime-precise"))
-    _, fast, reference = run_benchmark([Group((artifact,), checkpoint)], named).groups[0].rows
-    assert fast.retrieval is not None
-    assert reference.retrieval == replace(fast.retrieval, runtime="onnxruntime cpu, precise kernels")
-    assert reference.agreement is not None and reference.agreement.images == 2
 
 
 def test_a_row_that_is_not_timed_has_no_map_of_its_own(
