@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from aml_edge.artifact import Precision
+from aml_edge.artifact import Precision, Verdict
 from aml_edge.cli.app import app
 from aml_edge.cli.quantization_options import QuantizationOptions
 from aml_edge.datasets.image_source import image_source
 from aml_edge.errors import UsageError
 from aml_edge.formats import read_artifact
-from aml_edge.quantization_record import Draw, SearchBy
+from aml_edge.quantization_record import Draw, SearchBy, SearchRecord
 
 CommandLine = Callable[..., Any]
 INT8 = ("export", "--format", "onnx", "--student", "mine", "--image-size", "64", "--precision", "int8")
+WITH_BUDGET = ("--max-drop", "100", "--calibration-count", "16")
 
 
 @pytest.mark.parametrize(
@@ -170,3 +171,38 @@ def test_int8_file_is_made_verified_and_says_how(
     assert report["manifest"]["quantization"]["calibration"]["sha256"] == record.calibration.sha256
     assert record.calibration.source == str(blobs)
     assert len(image_source(blobs).ids) >= 24
+
+
+def test_budget_that_is_not_kept_ends_with_three_and_a_failed_file(
+    command_line: CommandLine, workplace: Path, blobs: Path, blob_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's rows on the queries that judge are made up; all before and after is real."""
+    monkeypatch.setattr("aml_edge.exporters.quantization.drop.FEWEST_QUERIES", 4)
+    lost = SearchRecord(100.0, SearchBy.SIZE, 3, 3, 101.0, 100.5, 101.5, held=False)
+    monkeypatch.setattr("aml_edge.exporters.budget.verdict_of", lambda *_: lost)
+
+    ended = command_line(*INT8, *WITH_BUDGET, "--dataset", blobs, "--index", blob_index)
+
+    path = Path("artifacts/mine-64px-letterbox-int8.onnx")
+    assert ended.code == 3, ended.err
+    assert ended.err == f"error: {path} failed verification, for the reasons above; do not ship it.\n"
+    assert "`max_drop` is 100, but 101.00 [100.50, 101.50] points of asymmetric mAP are lost on 3 queries" in ended.out
+    manifest = read_artifact(path).manifest
+    assert manifest.verdict is Verdict.FAILED
+    assert "`max_drop` is 100" in manifest.verdict_reason
+    assert manifest.quantization is not None and manifest.quantization.search == lost
+    assert "asymmetric mAP lost: 101.00 [100.50, 101.50] of 100 points on 3 queries; 3" in ended.out
+
+
+def test_budget_that_is_kept_is_recorded(
+    command_line: CommandLine, workplace: Path, blobs: Path, blob_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aml_edge.exporters.quantization.drop.FEWEST_QUERIES", 4)
+
+    ended = command_line(*INT8, *WITH_BUDGET, "--dataset", blobs, "--index", blob_index)
+
+    search = read_artifact(Path("artifacts/mine-64px-letterbox-int8.onnx")).manifest.quantization
+    assert search is not None and search.search is not None
+    assert search.search.held
+    assert (search.search.selection_queries, search.search.verdict_queries) == (3, 3)
+    assert "`max_drop`" not in ended.out
