@@ -19,14 +19,46 @@ def test_every_precision_has_tolerances() -> None:
     assert set(TOLERANCES) == set(Precision)
 
 
-def test_half_precision_is_granted_no_less_than_single() -> None:
-    full, half = TOLERANCES[Precision.FP32], TOLERANCES[Precision.FP16]
+@pytest.mark.parametrize(
+    ("stricter", "looser"),
+    [
+        (Precision.FP32, Precision.FP16),
+        (Precision.FP16, Precision.INT8_WEIGHTS),
+        (Precision.FP16, Precision.INT8_INT16),
+        (Precision.INT8_WEIGHTS, Precision.INT8),
+        (Precision.INT8_INT16, Precision.INT8),
+        (Precision.INT8_WEIGHTS, Precision.INT8_DYNAMIC),
+        (Precision.INT8_WEIGHTS, Precision.PALETTE8),
+        (Precision.PALETTE8, Precision.PALETTE6),
+    ],
+)
+def test_fewer_bits_are_granted_no_less(stricter: Precision, looser: Precision) -> None:
+    full, half = TOLERANCES[stricter], TOLERANCES[looser]
     for field in fields(Tolerances):
         strict, lenient = getattr(full, field.name), getattr(half, field.name)
         if field.name in UNSAID:
             assert strict is lenient is None
             continue
         assert strict >= lenient if field.name in FLOORS else strict <= lenient
+
+
+MISTAKES = {
+    "red and blue exchanged": (0.954, 0.584, 0.057, 0.743, 0.982, 6.57),
+    "another mean and deviation": (0.947, 0.510, 0.058, 0.698, 0.975, 6.93),
+    "pixels not normalised": (0.968, 0.646, 0.057, 0.685, 0.971, 6.12),
+    "calibrated on noise": (0.974, 0.733, 0.070, 0.677, 0.969, 12.13),
+}
+"""What each did to the 60 queries of `stamps`: the values that a verification reports."""
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("measured", MISTAKES.values(), ids=MISTAKES)
+def test_no_precision_grants_a_mistake(precision: Precision, measured: tuple[float, ...]) -> None:
+    limits = TOLERANCES[precision]
+    cosine, centred, pair, overlap, correlation, points = measured
+    assert cosine < limits.cosine and centred < limits.centred_cosine - 0.15 and overlap < limits.overlap - 0.1
+    assert correlation < limits.rank_correlation and pair > 1.5 * limits.pair_error
+    assert points > 5 * limits.map_loss_points
 
 
 def test_overriding_changes_what_is_named_and_nothing_else() -> None:

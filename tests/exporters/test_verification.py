@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from aml_edge.artifact import Artifact, Format, Precision, Verdict
+from aml_edge.embedder import Embedder, FakeEmbedder
 from aml_edge.errors import ArtifactError, SpaceMismatchError, UsageError, VerificationError
-from aml_edge.exporters import verification
+from aml_edge.exporters import kernel_agreement, verification
 from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.half_precision import record_head_range
@@ -119,6 +120,64 @@ def test_a_half_precision_file_is_simulated_too(
     preprocessing = artifact.manifest.preprocessing
     pixels: Sequence[Pixels] = [load_pixels(item.path, preprocessing) for item in images.items]
     assert half.head == record_head_range(network, pixels, preprocessing)
+
+
+def said_to_be(artifact: Artifact, precision: Precision) -> Artifact:
+    """Returns the artifact with another precision in its manifest, which chooses kernels and limits."""
+    return Artifact(artifact.path, replace(artifact.manifest, precision=precision))
+
+
+def test_integers_are_verified_by_kernels_that_do_not_saturate(
+    artifact: Artifact, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages
+) -> None:
+    result = verify_artifact(said_to_be(artifact, Precision.INT8), checkpoint, index, images)
+    assert result.judgement.verdict is Verdict.VERIFIED, result.judgement.reasons
+    assert result.report is not None and result.report.kernels is not None
+    assert result.report.runtime == result.report.kernels.verified == "onnxruntime cpu, precise kernels"
+    assert result.report.kernels.other == "onnxruntime cpu, fast kernels"
+    assert result.report.kernels.images == 16
+    assert "kernels" not in {check.key for check in result.checks}
+    assert result.manifest.verdict_reason == f"onnxruntime cpu, precise kernels, 24 images of {images.source}"
+
+
+def test_a_named_runtime_is_obeyed_and_its_kernels_judged(
+    artifact: Artifact, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages
+) -> None:
+    options = VerificationOptions(runtime="onnxruntime")
+    result = verify_artifact(said_to_be(artifact, Precision.INT8), checkpoint, index, images, options)
+    assert result.report is not None and result.report.kernels is not None
+    assert result.report.runtime == "onnxruntime cpu, fast kernels"
+    assert result.report.kernels.other == "onnxruntime cpu, precise kernels"
+    assert "kernels" in {check.key for check in result.checks}
+
+
+@pytest.mark.parametrize(("runtime", "verdict"), [(None, Verdict.VERIFIED), ("onnxruntime", Verdict.FAILED)])
+def test_a_processor_that_saturates_is_told_of_and_fails_only_what_its_own_kernels_verify(
+    artifact: Artifact,
+    checkpoint: StudentCheckpoint,
+    index: TeacherIndex,
+    images: VerificationImages,
+    monkeypatch: pytest.MonkeyPatch,
+    runtime: str | None,
+    verdict: Verdict,
+) -> None:
+    def noisy(artifact: Artifact, runtime: str | None = None, *, threads: int | None = None) -> Embedder:
+        return FakeEmbedder(artifact.manifest.space, artifact.manifest.preprocessing, noise=5.0)
+
+    monkeypatch.setattr(kernel_agreement, "open_artifact", noisy)
+    options = VerificationOptions(runtime=runtime)
+    result = verify_artifact(said_to_be(artifact, Precision.INT8), checkpoint, index, images, options)
+    assert result.judgement.verdict is verdict
+    assert any("gives other embeddings on this processor than" in warning for warning in result.judgement.warnings)
+
+
+def test_weights_alone_have_one_kind_of_kernels(
+    artifact: Artifact, checkpoint: StudentCheckpoint, index: TeacherIndex, images: VerificationImages
+) -> None:
+    result = verify_artifact(said_to_be(artifact, Precision.INT8_WEIGHTS), checkpoint, index, images)
+    assert result.report is not None
+    assert result.report.runtime == "onnxruntime cpu"
+    assert result.report.kernels is None
 
 
 NEAR_LIMIT = 30.0

@@ -67,7 +67,8 @@ class SqueezeTrunk(nn.Module):
         inner = self.silu(self.conv_dw(stem))
         squeezed = self.silu(self.conv_reduce(inner.mean((2, 3), keepdim=True)))
         excited = inner * self.conv_expand(squeezed).sigmoid()
-        return self.conv_pw(excited) + stem
+        features: Tensor = self.conv_pw(excited) + stem
+        return features
 
 
 def squeeze_student() -> DeployableStudent:
