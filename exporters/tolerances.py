@@ -86,7 +86,8 @@ HALF_PRECISION = Tolerances(
 )
 
 INT8_WEIGHT_PRECISION = Tolerances(
-    # Weights alone in 8 bits, or activations in 16, measured 0.9989, centred 0.9926, a pair error of 0.0084 at worst.
+    # Weights alone in 8 bits, in a palette of 256, or activations in 16: 0.9989, centred 0.9926, a pair error of 0.0084
+    # at worst.
     # What must not pass lies far off: red and blue exchanged 0.95, 0.58 and 0.06; ImageNet's mean and deviation in
     # place of 1/2 0.95, 0.51 and 0.06; pixels of 0 to 1, not normalised, 0.97, 0.65 and 0.06. A mistake as small as
     # rounding to 8 bits hides behind it: verify the same student's fp32 file too.
@@ -118,14 +119,15 @@ INT8_PRECISION = Tolerances(
 )
 FEW_VALUES_PRECISION = Tolerances(
     # Ranges that each image chooses measured 0.9956, centred 0.963, a pair error of 0.017, 0.94 of the first 10, a
-    # correlation of 0.9983 and 0.74 points (LiteRT; ONNX 0.991 centred). One palette a weight is held to the same:
-    # those of 256 values lost 4.5 points on `stamps`, of 64 values 16, so they fail, as they should.
+    # correlation of 0.9983 and 0.74 points (LiteRT; ONNX, with a scale a channel, 0.9989 and 0.991). Palettes of 64
+    # values measured 0.9943, 0.941, 0.024, 0.895, 0.9959 and 0.6 points. The mistakes stay below: 0.974, 0.73, 0.057,
+    # 0.75 and 0.982; so does a palette of 256 whose values are badly placed: 0.976, 0.79, 0.049, 0.81, 4.5 points.
     cosine=0.985,
-    centred_cosine=0.93,
+    centred_cosine=0.9,
     pair_error=0.035,
     map_loss_points=1.0,
-    overlap=0.88,
-    rank_correlation=0.995,
+    overlap=0.85,
+    rank_correlation=0.993,
     teacher_cosine_loss=0.02,
     norm_error=2e-3,
 )
@@ -137,7 +139,7 @@ TOLERANCES: dict[Precision, Tolerances] = {
     Precision.INT8_INT16: INT8_WEIGHT_PRECISION,
     Precision.INT8: INT8_PRECISION,
     Precision.INT8_DYNAMIC: FEW_VALUES_PRECISION,
-    Precision.PALETTE8: FEW_VALUES_PRECISION,
+    Precision.PALETTE8: INT8_WEIGHT_PRECISION,
     Precision.PALETTE6: FEW_VALUES_PRECISION,
 }
 """Floats measured on an ImageNet EfficientNet-Lite0 fitted to a Lite2 teacher, 160 photographs of objects at 160 px;
