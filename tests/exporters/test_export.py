@@ -161,7 +161,7 @@ def test_a_file_that_is_not_quantized_as_asked_is_not_kept(
 
     monkeypatch.setitem(EXPORTERS, Format.ONNX, replace(EXPORTERS[Format.ONNX], write=write))
     with pytest.raises(
-        ExportError, match="`precision` is 'int8-weights' and the convolutions of .*; the file is not kept"
+        ExportError, match=r"`precision` is 'int8-weights' and the convolutions of .*; the file is not kept"
     ):
         export_student(checkpoint, replace(ONNX, precision=Precision.INT8_WEIGHTS), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +177,7 @@ def test_a_precision_that_a_format_lacks_is_refused_with_what_it_has(
         "int8-dynamic, int8, int8-int16."
     )
     with pytest.raises(
-        UsageError, match="the Core ML format does not have; choose one of fp32, .*, palette8, palette6"
+        UsageError, match=r"the Core ML format does not have; choose one of fp32, .*, palette8, palette6"
     ):
         require_precision(Format.COREML, Precision.INT8_DYNAMIC)
     assert {precision for one in EXPORTERS.values() for precision in one.precisions} == set(Precision)

@@ -14,6 +14,7 @@ import pytest
 
 from aml_edge.errors import ArtifactError
 from aml_edge.formats import tflite_file
+from aml_edge.formats.census import OperatorCensus
 from aml_edge.native_output import output_discarded
 
 pytest.importorskip("ai_edge_litert", reason="the extra 'tflite' is not installed")
@@ -223,3 +224,98 @@ def test_damage_anywhere_gives_an_answer_or_our_error_soon(model_file: Path) -> 
                 act(model_file)
             except ArtifactError:
                 continue
+
+
+def counted(folder: Path, types: list[str], operators: list[tuple[str, list[int], list[int]]]) -> OperatorCensus:
+    """Returns the census of a file of tensors of these types, each of 2 × 3 values that the file holds."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = sorted({name for name, _, _ in operators})
+    codes = [vars(schema.BuiltinOperator)[name] for name in names]
+    model, subgraph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.subgraphs = 3, [subgraph]
+    model.operatorCodes = []
+    for code in codes:
+        entry = schema.OperatorCodeT()
+        entry.deprecatedBuiltinCode, entry.builtinCode = min(code, 127), code
+        model.operatorCodes.append(entry)
+    model.buffers = [schema.BufferT() for _ in range(len(types) + 1)]
+    subgraph.tensors, subgraph.operators = [], []
+    for number, dtype in enumerate(types):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = f"t{number}".encode(), [2, 3], number + 1
+        tensor.type = vars(schema.TensorType)[dtype]
+        model.buffers[number + 1].data = np.zeros(6, np.uint8)
+        subgraph.tensors.append(tensor)
+    for name, inputs, outputs in operators:
+        operator = schema.OperatorT()
+        operator.opcodeIndex, operator.inputs, operator.outputs = names.index(name), inputs, outputs
+        subgraph.operators.append(operator)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path = folder / "made.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    return tflite_file.take_census(path)
+
+
+@pytest.mark.parametrize(
+    ("types", "operators", "integer", "dynamic", "weight_only", "floating", "largest"),
+    [
+        (["INT8", "INT8", "INT8"], [("CONV_2D", [0, 1], [2])], 1, 0, 0, 0, 0),
+        (["INT16", "INT8", "INT16"], [("DEPTHWISE_CONV_2D", [0, 1, -1], [2])], 1, 0, 0, 0, 0),
+        (["FLOAT32", "INT8", "FLOAT32"], [("CONV_2D", [0, 1], [2])], 0, 1, 0, 0, 0),
+        (
+            ["FLOAT32", "INT8", "FLOAT32", "FLOAT32"],
+            [("DEQUANTIZE", [1], [2]), ("CONV_2D", [0, 2], [3])],
+            0, 0, 1, 0, 0,
+        ),
+        (
+            ["FLOAT32", "FLOAT16", "FLOAT32", "FLOAT32"],
+            [("DEQUANTIZE", [1], [2]), ("CONV_2D", [0, 2], [3])],
+            0, 0, 0, 1, 6,
+        ),
+        (["FLOAT32", "FLOAT32", "FLOAT32"], [("CONV_2D", [0, 1], [2])], 0, 0, 0, 1, 6),
+    ],
+    ids=["int8", "int16", "dynamic", "weight-only", "half", "single"],
+)  # fmt: skip
+def test_convolutions_are_counted_by_what_they_compute_in(
+    tmp_path: Path,
+    types: list[str],
+    operators: list[tuple[str, list[int], list[int]]],
+    integer: int,
+    dynamic: int,
+    weight_only: int,
+    floating: int,
+    largest: int,
+) -> None:
+    census = counted(tmp_path, types, operators)
+    assert census.integer_convolutions == integer
+    assert census.dynamic_convolutions == dynamic
+    assert census.weight_only_convolutions == weight_only
+    assert census.float_convolutions == floating
+    assert census.largest_float_convolution == largest
+
+
+def test_operators_between_integers_are_counted(tmp_path: Path) -> None:
+    types = ["FLOAT32", "INT8", "INT8", "FLOAT32"]
+    operators = [("QUANTIZE", [0], [1]), ("ADD", [1, 1], [2]), ("DEQUANTIZE", [2], [3]), ("ADD", [3, 3], [0])]
+    census = counted(tmp_path, types, operators)
+    assert census.operators == {"QUANTIZE": 1, "ADD": 2, "DEQUANTIZE": 1}
+    assert census.integer_operators == {"ADD": 1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "problem"),
+    [
+        ([0, 7], [2], "it refers to tensor 7 of 3"),
+        ([0, 1], [-2], "it refers to tensor -2 of 3"),
+        ([0, -1], [2], "it has a CONV_2D without weights"),
+        ([], [2], "it has a CONV_2D without weights"),
+    ],
+)
+def test_operators_of_what_is_not_there_are_refused(
+    tmp_path: Path, inputs: list[int], outputs: list[int], problem: str
+) -> None:
+    with pytest.raises(ArtifactError, match=f"is not a TFLite file that can be read: {problem}; export it again"):
+        counted(tmp_path, ["INT8"] * 3, [("CONV_2D", inputs, outputs)])
