@@ -24,7 +24,8 @@ class TrainingReport:
         first_loss, last_loss: means over the first and the last tenth of the steps.
         best_epoch: whose network is the run's: that of the lowest validation loss, or the last without validation.
         best_validation_loss: None without validation.
-        preparing_seconds: before the first step: the frozen stages' pass over the images, and the warm start.
+        preparing_seconds: before the first step: the frozen stages' pass over the images and the warm start, or the
+            calibration.
         seconds: of the steps, mining and validation, since the run was begun or gone on with.
         images_per_second: that went forward and backward in this time.
     """

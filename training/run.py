@@ -125,11 +125,12 @@ def train(plan: TrainingPlan, run: Path, options: RunOptions | None = None) -> T
                 begin_run(run, record)
             remove_halves(run)
         processes.wait()
+        started = time.perf_counter()
         try:
             if network is None:
                 network = quantization_aware_network(plan, options.progress if processes.is_main else SilentProgress())
             with sped_up(network, plan.recipe.settings):
-                return _Run(plan, run, options, record, processes, network).train()
+                return _Run(plan, run, options, record, processes, network).train(started)
         except (ImageError, QuantizationError):
             if processes.is_main and not holds_work(run):  # with other images it would be another run
                 prepare_run(run, overwrite=True)
@@ -161,8 +162,8 @@ class _Run:
         self.best_loss: float | None = None
         self.images = 0
 
-    def train(self) -> TrainingReport:
-        started = time.perf_counter()
+    def train(self, started: float) -> TrainingReport:
+        """Returns what was done; `started`, by `perf_counter`, is when the preparation began."""
         self.network.to(self.processes.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its overloads
         goes_on = self.options.resume and (self.run / STATE_FILE).is_file()
