@@ -1,8 +1,8 @@
 """A greedy search for mixed precision: the fewest and cheapest blocks in floating point with which a budget holds.
 
-From all in integers, the block that saves the most error for its price goes back to floating point until the budget
-holds; then, the dearest first, each is tried in integers again. Everything is measured in the fake-quantized network,
-on the queries that choose; `verdict_of` judges the real file by others.
+Where all in integers does not hold it, the block that saves the most error for its price goes back to floating point
+until it holds; then, the dearest first, each is tried in integers again. Everything is measured in the fake-quantized
+network, on the queries that choose; `verdict_of` judges the real file by others.
 
 A budget holds where the upper end of the drop's 95 % interval is within it.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,12 @@ from aml_edge.errors import UsageError
 from aml_edge.exporters.quantization.block_prices import BlockPrices
 from aml_edge.exporters.quantization.drop import Drop, QuerySplit, measure_drop
 from aml_edge.exporters.quantization.query_set import QuerySet
-from aml_edge.exporters.quantization.sensitivity import embed_quantized, embed_with_each_block_alone, embedding_error
+from aml_edge.exporters.quantization.sensitivity import (
+    embed_float,
+    embed_quantized,
+    embed_with_each_block_alone,
+    embedding_error,
+)
 from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
 from aml_edge.quantization.post_training import PostTraining
@@ -109,18 +115,11 @@ def search_mixed_precision(
     require_budget(max_drop)
     progress = progress or SilentProgress()
     blocks = post_training.graph.blocks
-    candidates = [block for block in blocks if block not in post_training.float_blocks]
-    alone = embed_with_each_block_alone(post_training, selection.images, candidates, progress)
-    saved = {block: embedding_error(alone.float_rows, alone.of_block[block]).lost for block in candidates}
-    floor = SMALLEST_PRICE * max((abs(prices.of_block[block]) for block in candidates), default=0.0) or 1.0
-    order = sorted(candidates, key=lambda block: -saved[block] / max(prices.of_block[block], floor))
-    trials = _Trials(post_training, selection, alone.float_rows, max_drop)
-    with progress.task("blocks back to floating point", len(order)) as task:
-        chosen = _grown(order, trials, task)
-    if chosen is not None:
-        dearest_first = sorted(chosen, key=lambda block: -prices.of_block[block])
-        with progress.task("blocks tried in integers again", len(chosen)) as task:
-            chosen = _thinned(dearest_first, trials, task)
+    trials = _Trials(post_training, selection, max_drop)
+    with progress.task("all blocks in integers", 1) as task:
+        chosen = frozenset[str]() if trials.holds(frozenset(), task) else None
+    if chosen is None:
+        chosen = _held(_order(post_training, selection, prices, progress), trials, prices, progress)
     best = trials.best(prices) if chosen is None else chosen
     kept = [
         FloatBlock(block, trials.without[block], prices.text(prices.of_block[block]))
@@ -176,25 +175,43 @@ def require_budget(max_drop: float) -> None:
         )
 
 
+def _order(
+    post_training: PostTraining, selection: QuerySet, prices: BlockPrices, progress: Progress
+) -> tuple[str, ...]:
+    """Returns the blocks that may go back to floating point, those that save the most error for their price first."""
+    candidates = [block for block in post_training.graph.blocks if block not in post_training.float_blocks]
+    alone = embed_with_each_block_alone(post_training, selection.images, candidates, progress)
+    saved = {block: embedding_error(alone.float_rows, alone.of_block[block]).lost for block in candidates}
+    floor = SMALLEST_PRICE * max((abs(prices.of_block[block]) for block in candidates), default=0.0) or 1.0
+    return tuple(sorted(candidates, key=lambda block: -saved[block] / max(prices.of_block[block], floor)))
+
+
+def _held(order: Sequence[str], trials: _Trials, prices: BlockPrices, progress: Progress) -> frozenset[str] | None:
+    """Returns blocks with which the budget holds, none of them for nothing; None where none was found."""
+    with progress.task("blocks back to floating point", max(0, len(order) - 1)) as task:
+        grown = _grown(order, trials, task)
+    if grown is None:
+        return None
+    dearest_first = sorted(grown, key=lambda block: -prices.of_block[block])
+    with progress.task("blocks tried in integers again", len(grown)) as task:
+        return _thinned(dearest_first, trials, task)
+
+
 class _Trials:
     """Measures choices of blocks, each once.
 
     Args:
         post_training, selection, max_drop: of the search.
-        float_rows: (N, D) what the queries are in floating point.
     """
 
-    def __init__(
-        self,
-        post_training: PostTraining,
-        selection: QuerySet,
-        float_rows: Embeddings,
-        max_drop: float,
-    ) -> None:
-        self._post_training, self._selection, self._float_rows = post_training, selection, float_rows
-        self._max_drop = max_drop
+    def __init__(self, post_training: PostTraining, selection: QuerySet, max_drop: float) -> None:
+        self._post_training, self._selection, self._max_drop = post_training, selection, max_drop
         self._drops: dict[frozenset[str], Drop] = {}
         self.without: dict[str, Drop] = {}
+
+    @cached_property
+    def _float_rows(self) -> Embeddings:
+        return embed_float(self._post_training.graph, self._selection.images)
 
     @property
     def measured(self) -> int:
@@ -224,10 +241,9 @@ class _Trials:
 
 def _grown(order: Sequence[str], trials: _Trials, task: ProgressTask) -> frozenset[str] | None:
     """Returns the first blocks of an order with which the budget holds, or None; the last one stays in integers."""
-    for count in range(len(order)):
+    for count in range(1, len(order)):
         blocks = frozenset(order[:count])
-        if count:
-            trials.without[order[count - 1]] = trials.drop(blocks - {order[count - 1]})
+        trials.without[order[count - 1]] = trials.drop(blocks - {order[count - 1]})
         if trials.holds(blocks, task):
             return blocks
     return None

@@ -110,6 +110,15 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert (ended.code, ended.out, ended.err) == (code, "", said)
 
 
+def test_help_names_what_it_takes(command_line: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = command_line("quantize", "analyse", "--help")
+    assert ended.code == 0
+    for option in ("--index", "--dataset", "--student", "--calibrate-on", "--precision", "--plot", "--json"):
+        assert option in ended.out
+    assert "analyse" in command_line("quantize", "--help").out
+
+
 def test_another_precision_is_refused(analyse: Run) -> None:
     ended = analyse("--precision", "fp16")
     assert ended.code == 2

@@ -25,7 +25,7 @@ from aml_edge.quantization.post_training import PostTraining, observed_for_quant
 Images = list[npt.NDArray[np.uint8]]
 
 RUINED = "blocks.3.1"
-CALIBRATING, ASKING, NOISE = 24, 40, 25
+CALIBRATING, ASKING, NOISE = 24, 24, 25
 
 
 @dataclass(frozen=True, eq=False)

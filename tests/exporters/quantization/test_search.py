@@ -45,7 +45,7 @@ def test_the_ruined_block_alone_goes_back_to_floating_point(ruined: Any, found: 
     assert kept.without.points > 20
     lost = kept.without
     assert found.reasons == {
-        ruined.block: f"in integers {lost.points:.2f} points [{lost.low:.2f}, {lost.high:.2f}] of mAP are lost on 20 "
+        ruined.block: f"in integers {lost.points:.2f} points [{lost.low:.2f}, {lost.high:.2f}] of mAP are lost on 12 "
         "queries, for 0.24 MB less"
     }
 
@@ -58,7 +58,7 @@ def test_the_budget_holds_on_queries_that_did_not_choose(ruined: Any, found: Mix
     file_rows = embed_quantized(post_training.quantized(found.float_blocks), queries.images)
     record = verdict_of(found, student_rows, file_rows, queries.database, queries.ground_truth, split)
     drop = measure_drop(student_rows, file_rows, queries.database, queries.ground_truth, split.verdict)
-    assert record == SearchRecord(MAX_DROP, SearchBy.SIZE, 20, 20, drop.points, drop.low, drop.high, True)
+    assert record == SearchRecord(MAX_DROP, SearchBy.SIZE, 12, 12, drop.points, drop.low, drop.high, True)
     all_integer = embed_quantized(post_training.quantized(), queries.images)
     ruins = verdict_of(found, student_rows, all_integer, queries.database, queries.ground_truth, split)
     assert not ruins.held
@@ -76,6 +76,15 @@ def test_a_budget_is_a_number_of_points(ruined: Any, max_drop: float) -> None:
     assert str(refused.value) == (
         f"`max_drop` is {max_drop:g}; it is how many points of 100 of asymmetric mAP may be lost: give 0 or more."
     )
+
+
+def test_where_the_options_leave_all_in_floating_point_there_is_nothing_to_search(ruined: Any) -> None:
+    options = replace(ruined.post_training.options, float_blocks=frozenset(ruined.post_training.graph.blocks))
+    in_float = replace(ruined.post_training, options=options)
+    selection = ruined.queries.taken(range(4))
+    found = search_mixed_precision(in_float, selection, 0.0, size_prices(in_float.graph))
+    assert (found.held, found.chosen, found.float_blocks) == (True, (), frozenset(in_float.graph.blocks))
+    assert (found.drop.points, found.measured) == (0.0, 1)
 
 
 Search = Callable[..., MixedPrecision]
