@@ -215,6 +215,10 @@ def test_too_few_pictures_are_refused(tmp_path: Path, crops: list[npt.NDArray[np
     )
 
 
+def test_128_images_are_drawn_at_random_unless_something_else_is_asked_for(tmp_path: Path) -> None:
+    assert CalibrationOptions(tmp_path) == CalibrationOptions(tmp_path, 128, 0, Draw.RANDOM)
+
+
 @pytest.mark.parametrize("count", [15, 0, -1])
 def test_a_count_that_is_too_small_is_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(UsageError) as refusal:
