@@ -104,7 +104,7 @@ class _Graph:
 
     def is_integer(self, node: NodeProto) -> bool:
         """Returns whether a node is integer by itself, or takes what is widened and gives what is narrowed."""
-        if node.op_type.startswith(INTEGER):
+        if str(node.op_type).startswith(INTEGER):  # what is no UTF-8 comes as bytes
             return True
         if node.op_type == "Conv" and not self._has_integer_weight(node):
             return False

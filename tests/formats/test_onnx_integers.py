@@ -93,3 +93,12 @@ def test_graphs_and_functions_are_added_up() -> None:
     function = helper.make_function("ours", "f", ["a"], ["b"], body, [helper.make_opsetid("", 20)])
     counts = count_integers([graph_of([make("Conv", ["x", "stored"], ["y"])], FLOAT), function])
     assert counts == IntegerCounts({"QLinearConv": 1}, 1, 0, 0, (12, 0))
+
+
+def test_damaged_names_are_no_operators_of_ours() -> None:
+    """What is no UTF-8 comes out of protobuf as bytes."""
+    content = graph_of(
+        [make("Conv", ["x", "stored"], ["y"]), make("QLinearConv", ["a"], ["b"])], FLOAT
+    ).SerializeToString()
+    damaged = GraphProto.FromString(content.replace(b"QLinearConv", b"QLinearCon\xff"))
+    assert count_integers([damaged]).float_weights == (12,)
