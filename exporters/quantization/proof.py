@@ -8,8 +8,12 @@ from aml_edge.formats.census import OperatorCensus
 from aml_edge.quantization.graph import SiteKind
 from aml_edge.quantization.post_training import QuantizedStudent
 
-LARGEST_FLOAT_WEIGHT = 2048
-"""Where only weights are quantized, one of fewer values may stay in floating point: it hardly makes the file larger."""
+LARGEST_FLOAT_WEIGHT = 4096
+"""Where only weights are quantized, those of fewer values stay in floating point: early and depthwise convolutions.
+
+They make a file a hundredth larger and its error half as large: EfficientNet-Lite0 as TFLite 5.28 MB and a mean centred
+cosine of .998, with a floor of 1024 5.22 MB and .9966.
+"""
 
 
 def require_quantized(census: OperatorCensus, precision: Precision, quantized: QuantizedStudent | None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
+from aml_edge.exporters.quantization.proof import LARGEST_FLOAT_WEIGHT
 from aml_edge.exporters.quantization.tflite_operators import TfliteSites, find_sites
 from aml_edge.exporters.quantization.tflite_sharing import without_repetition
 from aml_edge.quantization.graph import INPUT
@@ -20,8 +21,6 @@ from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.quantization.quantization import Quantization
 from aml_edge.quantization.tensors import TensorQuantization
 
-SMALLEST_WEIGHT = 1024
-"""A convolution of fewer weights keeps them in floating point where only the file's size is at stake."""
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
@@ -89,4 +88,6 @@ def _weight_only() -> list[dict[str, Any]]:
     from ai_edge_quantizer import recipe
 
     entries: list[dict[str, Any]] = recipe.weight_only_wi8_afp32()
-    return [{**entry, "op_config": {**entry["op_config"], "min_weight_elements": SMALLEST_WEIGHT}} for entry in entries]
+    return [
+        {**entry, "op_config": {**entry["op_config"], "min_weight_elements": LARGEST_FLOAT_WEIGHT}} for entry in entries
+    ]

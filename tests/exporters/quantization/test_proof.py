@@ -55,13 +55,13 @@ def test_fewer_convolutions_are_asked_of_a_mixed_file(quantized: QuantizedStuden
 
 @pytest.mark.parametrize("census", [FLOATING, DYNAMIC, INTEGER])
 def test_weights_that_are_not_stored_in_few_bits_are_found(census: OperatorCensus) -> None:
-    with pytest.raises(ExportError, match=r"`precision` is 'int8-weights' and the convolutions of 2048 weights and "):
+    with pytest.raises(ExportError, match=r"`precision` is 'int8-weights' and the convolutions of 4096 weights and "):
         require_quantized(census, Precision.INT8_WEIGHTS, None)
 
 
 def test_one_large_convolution_in_floating_point_is_found() -> None:
     large = replace(WEIGHT_ONLY, largest_float_convolution=LARGEST_FLOAT_WEIGHT)
-    with pytest.raises(ExportError, match="in the file 46 do and one in floating point has 2048 "):
+    with pytest.raises(ExportError, match="in the file 46 do and one in floating point has 4096 "):
         require_quantized(large, Precision.PALETTE6, None)
     require_quantized(replace(large, largest_float_convolution=LARGEST_FLOAT_WEIGHT - 1), Precision.PALETTE6, None)
 
