@@ -18,12 +18,14 @@ from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.quantization.coreml_activations import with_integers
 from aml_edge.exporters.quantization.coreml_weights import write_compressed
 from aml_edge.formats.mlpackage import MANIFEST
-from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.networks.deployable import SMALLEST_DIVISOR, DeployableStudent
 from aml_edge.quantization.post_training import QuantizedStudent
 
 TARGET = "iOS17"
 COMPRESSED = {Precision.INT8_WEIGHTS, Precision.PALETTE8, Precision.PALETTE6}
 """Weights are stored in few bits, and widened before a convolution in half precision."""
+
+STORING = {"quantize", "dequantize"}
 
 
 def write_coreml(
@@ -88,7 +90,7 @@ class _ChannelsFirst(nn.Module):
 class _BeforeHead:
     """Selects the operations of a program up to the adaptor's ReLU, and that its result is stored in integers.
 
-    What comes after the last convolution is the head.
+    What comes after the last convolution is the head. Nor are those selected whose scale half precision cannot hold.
 
     By place, not by type: the trunk clips and averages too.
     """
@@ -104,6 +106,8 @@ class _BeforeHead:
             assert after[0].op_type == "relu"
             first = 2 if after[1].op_type == "quantize" else 1
             self._head = {one.name for one in after[first:]}
+        if operation.op_type in STORING and float(operation.scale.val) < SMALLEST_DIVISOR:
+            return False
         return operation.name not in self._head
 
 

@@ -12,8 +12,8 @@ CONVOLUTION = "conv"
 WIDENED = "constexpr_"
 """Operators of this prefix make a weight of what is stored in few bits."""
 INTEGER_WEIGHT = "constexpr_affine_dequantize"
-FUSED = {"relu", "relu6", "clip"}
-"""A kernel for integers does these by the bounds of its result."""
+FUSED = {"relu", "relu6", "clip", "cast"}
+"""A kernel for integers does these by the bounds of its result; a cast of what it rounds is nothing to it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def mil_census(operations: Sequence[Any]) -> MilCensus:
 
 
 def _is_integer(operation: Any, makers: dict[str, Any], takers: dict[str, list[Any]]) -> bool:
-    types = [makers[name].type if name in makers else "" for name in _taken(operation)]
+    types = [_made_by(name, makers) for name in _taken(operation)]
     activations = [kind for kind in types if kind != "const" and not kind.startswith(WIDENED)]
     weights = [kind for kind in types if kind.startswith(WIDENED)]
     if operation.type == CONVOLUTION and not weights:
@@ -68,6 +68,14 @@ def _is_integer(operation: Any, makers: dict[str, Any], takers: dict[str, list[A
         and all(kind == INTEGER_WEIGHT for kind in weights)
         and all(_is_quantized(output.name, takers) for output in operation.outputs)
     )
+
+
+def _made_by(name: str, makers: dict[str, Any]) -> str:
+    """Returns the type of what makes a result, before a cast; empty where nothing does."""
+    maker = makers.get(name)
+    if maker is not None and maker.type == "cast":
+        maker = next((makers.get(taken) for taken in _names(maker, "x")), None)
+    return "" if maker is None else str(maker.type)
 
 
 def _is_quantized(name: str, takers: dict[str, list[Any]]) -> bool:

@@ -1,7 +1,7 @@
 """Core ML packages with compressed weights: integers of 8 bits, or places in a palette of 256 or 64 values.
 
-Only convolutions are compressed, so the whitening of the head stays as it is. Before iOS 18 a palette serves a whole
-weight, not a channel: where the channels of a weight differ in range, integers with a scale each are nearer.
+Only convolutions are compressed, so the whitening of the head stays as it is. Integers have a scale for each output
+channel; a palette serves a whole weight, since for less of it Core ML asks for iOS 18.
 
 Source: coremltools.optimize.coreml; Lloyd, "Least squares quantization in PCM", 1982 (k-means in one dimension).
 """
@@ -58,7 +58,7 @@ def palette(values: Values, size: int) -> tuple[Values, npt.NDArray[np.uint8]]:
     """Returns a table of `size` values, ascending, and each value's place in it, by k-means.
 
     In one dimension a cluster is a run of the sorted values, so sums over clusters are differences of running sums: a
-    weight of a million values takes moments, where scikit-learn, which coremltools would use, took minutes.
+    weight of a million values takes moments; scikit-learn, which coremltools would use, took 96 s for Lite0 at 8 bits.
 
     Args:
         values: (N,).
