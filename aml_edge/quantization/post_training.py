@@ -106,12 +106,19 @@ def observed_for_quantization(
         progress: where the passes are announced.
 
     Raises:
-        QuantizationError: there is no image, or an activation is not finite.
+        QuantizationError: there is no image, they are not of one square, or an activation is not finite.
     """
     if not images:
         raise QuantizationError("`images` is empty; ranges are seen on images: give some to calibrate on.")
+    side = images[0].shape[0]
+    odd = next((image.shape for image in images if image.shape != (side, side, 3)), None)
+    if odd is not None:
+        raise QuantizationError(
+            f"`images` has one of shape {odd}; all calibration images are of one square, as the file takes it, here "
+            f"{(side, side, 3)}: fit them first."
+        )
     options = options or PostTrainingOptions()
-    graph = site_graph(network, images[0].shape[0])
+    graph = site_graph(network, side)
     observations = observe(graph, images, progress)
     if not options.equalise:
         return PostTraining(graph, observations, options)

@@ -16,7 +16,14 @@ from aml_edge.cli.quantization_options import QuantizationOptions
 from aml_edge.datasets.image_source import image_source
 from aml_edge.errors import UsageError
 from aml_edge.formats import read_artifact
-from aml_edge.quantization_record import Draw, SearchBy, SearchRecord
+from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.deployable import DeployableStudent
+from aml_edge.pixels import decode_pixels
+from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization.calibration import CalibrationOptions
+from aml_edge.quantization.post_training import PostTrainingOptions, quantize_post_training
+from aml_edge.quantization.stored import StoredQuantization, save_quantization
+from aml_edge.quantization_record import Draw, QuantizationMethod, QuantizationRecord, SearchBy, SearchRecord
 
 CommandLine = Callable[..., Any]
 INT8 = ("export", "--format", "onnx", "--student", "mine", "--image-size", "64", "--precision", "int8")
@@ -108,8 +115,6 @@ def test_kind_of_search_without_a_budget_is_refused() -> None:
 
 
 def test_options_become_settings(tmp_path: Path) -> None:
-    from aml_edge.quantization.calibration import CalibrationOptions
-
     options = QuantizationOptions(
         calibration_count=40,
         calibration_seed=3,
@@ -206,3 +211,56 @@ def test_budget_that_is_kept_is_recorded(
     assert search.search.held
     assert (search.search.selection_queries, search.search.verdict_queries) == (3, 3)
     assert "`max_drop`" not in ended.out
+
+
+@pytest.fixture
+def trained_for_integers(workplace: Path, lively_student: StudentCheckpoint, blobs: Path) -> StoredQuantization:
+    """The integers that the lively student's run says it was trained for: those of its own activations on the blobs."""
+    square = Preprocessing(64, Fit.LETTERBOX)
+    images = [decode_pixels(item.read(), square, None, item.name) for item in image_source(blobs).items]
+    network = DeployableStudent(lively_student.student, lively_student.preprocessing)
+    options = PostTrainingOptions(equalise=False, correct_bias=False)
+    made = quantize_post_training(network, images, options)
+    record = QuantizationRecord(
+        QuantizationMethod.TRAINING, None, {"conv_stem": "as it was trained", "head": "too"}, False, False, 8
+    )
+    stored = StoredQuantization(made.quantization, record, lively_student.weights_sha256)
+    save_quantization(stored, Path("runs/mine/student.safetensors"))
+    return stored
+
+
+def test_student_that_was_trained_for_integers_needs_no_images_and_keeps_its_own(
+    command_line: CommandLine, trained_for_integers: StoredQuantization, blobs: Path, blob_index: Path
+) -> None:
+    ended = command_line(*INT8, "--dataset", blobs, "--index", blob_index)
+
+    assert ended.code in (0, 3), ended.err
+    assert "quantization-aware training\n" in ended.out
+    assert "calibrated on" not in ended.out
+    record = read_artifact(Path("artifacts/mine-64px-letterbox-int8.onnx")).manifest.quantization
+    assert record is not None and record.method is QuantizationMethod.TRAINING
+    assert record.simulation is not None and record.simulation.images == 30  # of those that verify
+    assert record.simulation.smallest > 0.95  # of blobs, at 64 px, by a random adaptor
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [(("--calibrate-on", "blobs"), "`calibrate_on` is blobs"), (("--max-drop", "1"), "`max_drop` is 1")],
+)
+def test_what_training_has_decided_is_refused(
+    command_line: CommandLine, trained_for_integers: StoredQuantization, option: tuple[str, ...], said: str
+) -> None:
+    ended = command_line(*INT8, *option)
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert "but student runs/mine was trained for its integers, which chose them; leave it out." in ended.err
+
+
+def test_other_bits_than_training_had_are_refused(
+    command_line: CommandLine, trained_for_integers: StoredQuantization
+) -> None:
+    ended = command_line("export", "--format", "onnx", "--student", "mine", "--precision", "int8-int16")
+
+    assert ended.code == 1
+    assert "`precision` is 'int8-int16', but the student was trained for activations of 8 bits" in ended.err

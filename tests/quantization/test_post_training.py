@@ -187,3 +187,13 @@ def test_refuses_no_images(checkpoint: StudentCheckpoint) -> None:
 
     with pytest.raises(QuantizationError, match=r"^`images` is empty; ranges are seen on images: give some to calibra"):
         observed_for_quantization(student, [])
+
+
+@pytest.mark.parametrize("shapes", [((64, 48, 3),), ((64, 64, 3), (32, 32, 3))])
+def test_refuses_images_that_are_not_of_one_square(
+    checkpoint: StudentCheckpoint, shapes: tuple[tuple[int, int, int], ...]
+) -> None:
+    student = DeployableStudent(checkpoint.student, checkpoint.preprocessing)
+
+    with pytest.raises(QuantizationError, match=r"^`images` has one of shape .*, here \(64, 64, 3\): fit them"):
+        observed_for_quantization(student, [np.zeros(shape, np.uint8) for shape in shapes])
