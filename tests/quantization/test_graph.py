@@ -30,10 +30,11 @@ def trunk(graph: SiteGraph) -> list[Site]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_graph_computes_what_the_network_does(network: Network, graph: Graph, pixels: Tensor, name: str) -> None:
+    one = graph(name)
     with torch.inference_mode():
         expected = torch.cat([network(name)(image[None]) for image in pixels])
-        torch.testing.assert_close(graph(name).module(pixels), expected, rtol=0, atol=DIFFERENT_ORDER)
-        torch.testing.assert_close(graph(name).module(pixels[:1]), expected[:1], rtol=0, atol=DIFFERENT_ORDER)
+        torch.testing.assert_close(one.module(pixels), expected, rtol=0, atol=DIFFERENT_ORDER)
+        torch.testing.assert_close(one.module(pixels[:1]), expected[:1], rtol=0, atol=DIFFERENT_ORDER)
 
 
 @pytest.mark.parametrize("name", NAMES)
