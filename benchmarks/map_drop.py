@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from aml_edge.benchmarks.kernels import fast_runtime
 from aml_edge.benchmarks.row_accuracy import RowAccuracy
 from aml_edge.benchmarks.rows import Row, fp32_place
-from aml_edge.bootstrap import bootstrap_mean, paired_differences
-
-POINTS = 100
+from aml_edge.map_drop import Drop, drop_between
 
 
-@dataclass(frozen=True)
-class MapDrop:
-    """What is lost of mAP (medium), in points of 100; below zero is a gain.
-
-    Args:
-        points: mean over queries.
-        low, high: ends of its 95 % interval, by a paired bootstrap over queries.
-        queries: how many have a positive.
-    """
-
-    points: float
-    low: float
-    high: float
-    queries: int
-
-
-def measure_drops(rows: Sequence[Row], accuracies: Sequence[RowAccuracy | None]) -> tuple[MapDrop | None, ...]:
+def measure_drops(rows: Sequence[Row], accuracies: Sequence[RowAccuracy | None]) -> tuple[Drop | None, ...]:
     """Returns what each row loses to fp32 in its runtime; None for fp32, and where one of the two has no mAP.
 
     Exact kernels are compared with fp32 in their own runtime, else in the fast one: floats have no kernels to choose.
@@ -51,13 +33,11 @@ def measure_drops(rows: Sequence[Row], accuracies: Sequence[RowAccuracy | None])
     return tuple(drops)
 
 
-def _drop(fp32: RowAccuracy, reduced: RowAccuracy) -> MapDrop | None:
+def _drop(fp32: RowAccuracy, reduced: RowAccuracy) -> Drop | None:
     if not (fp32.average_precisions and reduced.average_precisions):
         return None
     values = np.array([reduced.average_precisions, fp32.average_precisions])  # (2, queries), NaN without a positive
     ours, theirs = values[:, np.isfinite(values).all(axis=0)]
     if not len(ours):
         return None
-    lost = POINTS * paired_differences(ours, theirs)
-    interval = bootstrap_mean(lost)
-    return MapDrop(float(lost.mean()), interval.low, interval.high, len(lost))
+    return drop_between(theirs, ours)

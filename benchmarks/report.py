@@ -12,12 +12,12 @@ from aml_edge.benchmarks.environment import Environment, MachineLoad
 from aml_edge.benchmarks.kernel_agreement import KernelAgreement
 from aml_edge.benchmarks.kernels import Kernels
 from aml_edge.benchmarks.latency import LatencyPlan
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.retrieval import AsymmetricMap
 from aml_edge.benchmarks.row_accuracy import SAMPLE
 from aml_edge.benchmarks.search_latency import SearchReport
 from aml_edge.benchmarks.timing import ThreadsReport
 from aml_edge.benchmarks.worker import Throughput
+from aml_edge.map_drop import Drop
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.space import EmbeddingSpace
 
@@ -88,7 +88,7 @@ class RowReport:
     verdict: str | None = None
     kernels: Kernels | None = None
     agreement: KernelAgreement | None = None
-    map_drop: MapDrop | None = None
+    map_drop: Drop | None = None
     on_front: bool | None = None
 
     @property

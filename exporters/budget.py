@@ -15,7 +15,6 @@ from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.exporters.preparation import PreparedStudent
 from aml_edge.exporters.quantization.block_prices import BlockPrices, latency_prices, operation_prices, size_prices
-from aml_edge.exporters.quantization.drop import QuerySplit, split_queries
 from aml_edge.exporters.quantization.query_set import QuerySet, load_query_set
 from aml_edge.exporters.quantization.search import (
     MixedPrecision,
@@ -26,6 +25,7 @@ from aml_edge.exporters.quantization.search import (
 from aml_edge.exporters.verification import Verification
 from aml_edge.formats import write_manifest
 from aml_edge.index import TeacherIndex
+from aml_edge.map_drop import QuerySplit, split_queries
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.progress import Progress
 from aml_edge.quantization_record import SearchBy, SearchRecord

@@ -13,6 +13,7 @@ from __future__ import annotations
 import reprlib
 import struct
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,14 +101,13 @@ class TensorQuantization:
     def fake_quantized(self, values: Tensor) -> Tensor:
         """Returns the values as they are after being stored; the gradient passes where they are in range.
 
-        Without a gradient it is done in steps, which took a fifth of PyTorch's time. They differ from it where a value
-        is in the middle between two integers: as ONNX asks, the even one is taken before the zero point is added.
+        PyTorch's own operator took five times as long, and differs where a value is in the middle between two integers:
+        as ONNX asks, the even one is taken before the zero point is added.
         """
         lowest = -self.highest if self.bits == 16 else self.lowest
-        if values.requires_grad and torch.is_grad_enabled():
-            return torch.fake_quantize_per_tensor_affine(values, self.scale, self.zero_point, lowest, self.highest)
-        steps = values.mul(1 / self.scale).round_().clamp_(lowest - self.zero_point, self.highest - self.zero_point)
-        return steps.mul_(self.scale)
+        bounds = lowest - self.zero_point, self.highest - self.zero_point
+        stored: Tensor = _StraightThrough.apply(values, self.scale, *bounds)  # type: ignore[no-untyped-call]
+        return stored
 
     def to_json(self) -> dict[str, float | int]:
         """Returns the record as JSON values."""
@@ -124,6 +124,22 @@ class TensorQuantization:
                 "and `bits` are whole ones; quantize the student again."
             )
         return cls(scale, zero_point, bits)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Rounds values to integers within bounds, times a scale; the gradient passes as if it were no rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scale: float, lowest: int, highest: int) -> Tensor:
+        steps = values.mul(1 / scale).round_()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((steps >= lowest) & (steps <= highest))
+        return steps.clamp_(lowest, highest).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None, None, None
 
 
 def _single(value: float) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 from aml_edge.embedder import Embeddings
 from aml_edge.exporters.agreement import evenly_spaced
 from aml_edge.exporters.quantization.drift import SiteDrift, measure_drift
-from aml_edge.exporters.quantization.drop import Drop, Setting, measure_drop, places_with_positive
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.exporters.quantization.sensitivity import (
     EmbeddingError,
@@ -18,6 +17,7 @@ from aml_edge.exporters.quantization.sensitivity import (
     embed_with_each_block_alone,
     embedding_error,
 )
+from aml_edge.map_drop import Drop, Setting, measure_drop, places_with_positive
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress, SilentProgress
 from aml_edge.quantization.post_training import PostTraining

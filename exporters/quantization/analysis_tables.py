@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aml_edge.exporters.quantization.analysis import QuantizationAnalysis, QuantizedPart
 from aml_edge.exporters.quantization.drift import SiteDrift, steepest
-from aml_edge.exporters.quantization.drop import Drop
+from aml_edge.map_drop import Drop
 
 WIDEST_COLUMNS = 118
 """What the widest table takes."""

@@ -19,7 +19,6 @@ import numpy as np
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.exporters.quantization.block_prices import BlockPrices
-from aml_edge.exporters.quantization.drop import Drop, QuerySplit, measure_drop
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.exporters.quantization.sensitivity import (
     embed_float,
@@ -28,6 +27,7 @@ from aml_edge.exporters.quantization.sensitivity import (
     embedding_error,
 )
 from aml_edge.ground_truth import QueryGroundTruth
+from aml_edge.map_drop import Drop, QuerySplit, measure_drop
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
 from aml_edge.quantization.post_training import PostTraining
 from aml_edge.quantization_record import SearchRecord

@@ -9,9 +9,9 @@ import pytest
 
 from aml_edge.artifact import Precision
 from aml_edge.benchmarks.front_tables import front_line, front_table, lost, shown_fronts
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.pareto import find_fronts
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport, RowReport
+from aml_edge.map_drop import Drop
 from aml_edge.preprocessing import Fit, Preprocessing
 
 MB = 1_000_000
@@ -24,7 +24,7 @@ def group(report: BenchmarkReport, file_row: FileRow) -> GroupReport:
     int8 = file_row("a.onnx", Precision.INT8, "onnxruntime", 5 * MB, 7.04, 0.336, (1.57, 1.5, 1.6))
     rows = (
         file_row("a.onnx", Precision.FP32, "onnxruntime", 20 * MB, 11.0, 0.3373),
-        replace(int8, map_drop=MapDrop(0.131, -0.2, 0.4, 70)),
+        replace(int8, map_drop=Drop(0.131, -0.2, 0.4, 70)),
         file_row("a.onnx", Precision.FP16, "onnxruntime", 21 * MB, 12.0, 0.3373, (0.9, 0.85, 0.95)),
     )
     return replace(report.groups[0], rows=rows)
@@ -88,10 +88,10 @@ def test_a_runtime_that_chooses_its_threads_names_none(group: GroupReport) -> No
 @pytest.mark.parametrize(
     ("drop", "text"),
     [
-        (MapDrop(-0.001, -0.004, 0.004, 9), "0.00 [0.00, 0.00]"),
-        (MapDrop(-1.5, -2.25, -0.5, 9), "-1.50 [-2.25, -0.50]"),
+        (Drop(-0.001, -0.004, 0.004, 9), "0.00 [0.00, 0.00]"),
+        (Drop(-1.5, -2.25, -0.5, 9), "-1.50 [-2.25, -0.50]"),
     ],
 )
-def test_what_rounds_to_nothing_has_no_sign(group: GroupReport, drop: MapDrop, text: str) -> None:
+def test_what_rounds_to_nothing_has_no_sign(group: GroupReport, drop: Drop, text: str) -> None:
     (front,) = find_fronts([replace(group, rows=(replace(group.rows[0], map_drop=drop),))])
     assert lost(front.candidates[0]) == text

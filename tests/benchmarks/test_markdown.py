@@ -9,9 +9,9 @@ from dataclasses import replace
 from aml_edge.artifact import Precision
 from aml_edge.benchmarks.kernel_agreement import KernelAgreement
 from aml_edge.benchmarks.latency import QUICK_PLAN
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.markdown import format_markdown
 from aml_edge.benchmarks.report import BenchmarkReport, RowReport
+from aml_edge.map_drop import Drop
 
 
 def tables(markdown: str) -> list[list[list[str]]]:
@@ -64,7 +64,7 @@ def test_the_front_and_what_is_said_of_it_are_there(
     exact = replace(
         file_row("s_int8.onnx", Precision.INT8, "onnxruntime-precise", 5_000_000, 30.0, 0.3303),
         agreement=KernelAgreement(fast.label, 70, 0.95, 0.99),
-        map_drop=MapDrop(0.7, 0.2, 1.1, 70),
+        map_drop=Drop(0.7, 0.2, 1.1, 70),
     )
     group = replace(report.groups[0], rows=(fp32, fast, exact))
     markdown = format_markdown(replace(report, groups=(group,)))

@@ -9,11 +9,11 @@ import pytest
 
 from aml_edge.artifact import Precision
 from aml_edge.benchmarks.front_tables import recommendations
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.pareto import find_fronts
 from aml_edge.benchmarks.recommendation import beats, find_no_gains
 from aml_edge.benchmarks.report import BenchmarkReport, GroupReport, RowReport
 from aml_edge.benchmarks.speedup import SpeedUp
+from aml_edge.map_drop import Drop
 
 FileRow = Callable[..., RowReport]
 GroupOf = Callable[..., GroupReport]
@@ -31,8 +31,8 @@ def fp32(file_row: FileRow) -> RowReport:
     return file_row("s-fp32.onnx", Precision.FP32, "onnxruntime", 20 * MB, 11.0, 0.3373)
 
 
-def lost(points: float, low: float, high: float) -> MapDrop:
-    return MapDrop(points, low, high, 70)
+def lost(points: float, low: float, high: float) -> Drop:
+    return Drop(points, low, high, 70)
 
 
 def test_a_file_that_is_faster_is_not_spoken_of(file_row: FileRow, fp32: RowReport, group_of: GroupOf) -> None:
@@ -69,7 +69,7 @@ def test_fp32_with_the_better_map_is_named_beside_the_size(
     ],
 )
 def test_an_map_that_is_no_worse_speaks_for_the_smaller_file(
-    file_row: FileRow, fp32: RowReport, group_of: GroupOf, drop: MapDrop, worth: str
+    file_row: FileRow, fp32: RowReport, group_of: GroupOf, drop: Drop, worth: str
 ) -> None:
     int8 = file_row(
         *("s-int8.onnx", Precision.INT8, "onnxruntime", 5 * MB, 11.2, 0.3303, (0.98, 0.95, 1.02)), map_drop=drop

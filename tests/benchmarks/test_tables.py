@@ -12,9 +12,9 @@ from rich.console import Console
 from aml_edge.artifact import Precision
 from aml_edge.benchmarks.kernel_agreement import KernelAgreement
 from aml_edge.benchmarks.kernels import Kernels
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.report import BenchmarkReport, RowReport
 from aml_edge.benchmarks.tables import WIDE_COLUMNS, render_benchmark
+from aml_edge.map_drop import Drop
 
 
 def lines(report: BenchmarkReport, width: int) -> list[str]:
@@ -76,7 +76,7 @@ def integers(report: BenchmarkReport, file_row: Callable[..., RowReport]) -> Ben
     exact = replace(
         file_row("s-int8.onnx", Precision.INT8, "onnxruntime-precise", 5_000_000, 30.0, 0.3303),
         agreement=KernelAgreement(fast.label, 70, 0.95, 0.99),
-        map_drop=MapDrop(0.7, 0.2, 1.1, 70),
+        map_drop=Drop(0.7, 0.2, 1.1, 70),
         kernels=Kernels.PRECISE,
     )
     return replace(report, groups=(replace(report.groups[0], rows=(fp32, fast, exact)),))

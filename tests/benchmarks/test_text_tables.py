@@ -10,9 +10,9 @@ import pytest
 from aml_edge.benchmarks import text_tables
 from aml_edge.benchmarks.kernels import Kernels
 from aml_edge.benchmarks.latency import QUICK_PLAN, LatencyPlan
-from aml_edge.benchmarks.map_drop import MapDrop
 from aml_edge.benchmarks.report import INCLUDES, BenchmarkReport, GroupReport
 from aml_edge.benchmarks.speedup import SpeedUp
+from aml_edge.map_drop import Drop
 from aml_edge.preprocessing import Fit, Preprocessing
 
 
@@ -183,7 +183,7 @@ def test_kernels_and_the_front_are_explained_only_where_there_are_any(report: Be
     (group,) = report.groups
     row = group.rows[2]
     timed = replace(row.by_threads[0], over_fp32=SpeedUp(1.0, 1.0, 1.0, 3))
-    drop = MapDrop(0.0, 0.0, 0.0, 70)
+    drop = Drop(0.0, 0.0, 0.0, 70)
     full = replace(row, kernels=Kernels.FAST, map_drop=drop, on_front=False, by_threads=(timed,))
     known = replace(said, groups=(replace(group, rows=(full,)),))
     assert [name for name, _ in text_tables.include_lines(known)] == [*names, "GMACs"]

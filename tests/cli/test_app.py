@@ -16,7 +16,20 @@ from aml_edge.errors import UsageError
 
 CommandLine = Callable[..., Any]
 COMMANDS = {
-    (): ("demo", "train", "eval", "export", "verify", "bench", "search", "data", "index", "whitening", "reproduce"),
+    (): (
+        "demo",
+        "train",
+        "eval",
+        "export",
+        "verify",
+        "bench",
+        "search",
+        "quantize",
+        "data",
+        "index",
+        "whitening",
+        "reproduce",
+    ),
     ("demo",): ("--out", "--json"),
     ("data",): ("synth", "info"),
     ("data", "synth"): ("OUT", "--name", "--seed", "--image-size", "--landmarks-train", "--workers", "--json"),
@@ -30,6 +43,8 @@ COMMANDS = {
     ("whitening",): ("--index", "--student", "--data", "--kind", "--dimension", "--out", "--overwrite", "--json"),
     ("eval",): ("--index", "--dataset", "--student", "--artifact", "--teacher", "--image-size", "--json"),
     ("export",): ("--format", "--precision", "--image-size", "--student", "--index", "--json"),
+    ("quantize",): ("analyse",),
+    ("quantize", "analyse"): ("--student", "--index", "--dataset", "--calibrate-on", "--plot", "--json"),
     ("verify",): ("ARTIFACT", "--index", "--dataset", "--images", "--runtime", "--cosine", "--json"),
     ("bench",): ("ARTIFACT", "--index", "--dataset", "--threads", "--markdown", "--json"),
     ("search",): ("IMAGE", "--index", "--artifact", "--student", "-k", "--json"),

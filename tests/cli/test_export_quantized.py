@@ -182,7 +182,7 @@ def test_budget_that_is_not_kept_ends_with_three_and_a_failed_file(
     command_line: CommandLine, workplace: Path, blobs: Path, blob_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file's rows on the queries that judge are made up; all before and after is real."""
-    monkeypatch.setattr("aml_edge.exporters.quantization.drop.FEWEST_QUERIES", 4)
+    monkeypatch.setattr("aml_edge.map_drop.FEWEST_QUERIES", 4)
     lost = SearchRecord(100.0, SearchBy.SIZE, 3, 3, 101.0, 100.5, 101.5, held=False)
     monkeypatch.setattr("aml_edge.exporters.budget.verdict_of", lambda *_: lost)
 
@@ -202,7 +202,7 @@ def test_budget_that_is_not_kept_ends_with_three_and_a_failed_file(
 def test_budget_that_is_kept_is_recorded(
     command_line: CommandLine, workplace: Path, blobs: Path, blob_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aml_edge.exporters.quantization.drop.FEWEST_QUERIES", 4)
+    monkeypatch.setattr("aml_edge.map_drop.FEWEST_QUERIES", 4)
 
     ended = command_line(*INT8, *WITH_BUDGET, "--dataset", blobs, "--index", blob_index)
 

@@ -18,10 +18,10 @@ from aml_edge.exporters import budget
 from aml_edge.exporters.budget import Budget, BudgetSearch, Chosen, judged_by_budget, over_budget
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.exporters.quantization.block_prices import BlockPrices
-from aml_edge.exporters.quantization.drop import Drop, QuerySplit
 from aml_edge.exporters.quantization.search import FloatBlock, MixedPrecision
 from aml_edge.exporters.verification import Verification
 from aml_edge.ground_truth import QueryGroundTruth
+from aml_edge.map_drop import Drop, QuerySplit
 from aml_edge.quantization_record import SearchBy, SearchRecord
 
 KEPT = SearchRecord(0.5, SearchBy.SIZE, 30, 31, 0.1, -0.2, 0.4, held=True)

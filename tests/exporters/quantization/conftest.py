@@ -13,10 +13,10 @@ from torch import nn
 
 from aml_edge.exporters.quantization.analysis import QuantizationAnalysis, QuantizedPart
 from aml_edge.exporters.quantization.drift import SiteDrift
-from aml_edge.exporters.quantization.drop import Drop
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.exporters.quantization.sensitivity import EmbeddingError
 from aml_edge.ground_truth import QueryGroundTruth
+from aml_edge.map_drop import Drop
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork

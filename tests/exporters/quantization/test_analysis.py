@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from aml_edge.exporters.quantization.analysis import QuantizationAnalysis, analyse_quantization
-from aml_edge.exporters.quantization.drop import measure_drop
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.exporters.quantization.sensitivity import embed_float, embed_quantized, embedding_error
+from aml_edge.map_drop import measure_drop
 
 QUERIES, OTHERS = 10, 6
 

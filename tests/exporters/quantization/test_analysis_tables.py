@@ -16,8 +16,8 @@ from aml_edge.exporters.quantization.analysis_tables import (
     drift_table,
     render_analysis,
 )
-from aml_edge.exporters.quantization.drop import Drop
 from aml_edge.exporters.quantization.sensitivity import EmbeddingError
+from aml_edge.map_drop import Drop
 
 
 def printed(renderable: RenderableType) -> list[str]:

@@ -13,9 +13,9 @@ import pytest
 from aml_edge.errors import UsageError
 from aml_edge.exporters.quantization import search
 from aml_edge.exporters.quantization.block_prices import BlockPrices, size_prices
-from aml_edge.exporters.quantization.drop import Drop, measure_drop, split_queries
 from aml_edge.exporters.quantization.search import MixedPrecision, search_mixed_precision, verdict_of
 from aml_edge.exporters.quantization.sensitivity import AloneRows, embed_float, embed_quantized
+from aml_edge.map_drop import Drop, measure_drop, split_queries
 from aml_edge.quantization.post_training import PostTraining
 from aml_edge.quantization_record import SearchBy, SearchRecord
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from aml_edge.errors import UsageError
-from aml_edge.exporters.quantization.drop import Drop, Setting, measure_drop, places_with_positive, split_queries
 from aml_edge.ground_truth import QueryGroundTruth
+from aml_edge.map_drop import Drop, Setting, measure_drop, places_with_positive, split_queries
 
 Rows = npt.NDArray[np.float32]
 

@@ -109,9 +109,18 @@ def measure_drop(
     before, after = (_average_precisions(rows[places], database, truth, setting) for rows in (student_rows, file_rows))
     if before is None or after is None:
         return Drop(np.nan, np.nan, np.nan, len(places))
+    return drop_between(before, after)
+
+
+def drop_between(before: npt.ArrayLike, after: npt.ArrayLike) -> Drop:
+    """Returns how much lower the mean of (N,) average precisions is than that of others of the same queries.
+
+    Raises:
+        UsageError: there is no query, or a value is not finite.
+    """
     lost = POINTS * paired_differences(after, before)
     interval = bootstrap_mean(lost)
-    return Drop(float(lost.mean()), interval.low, interval.high, len(places))
+    return Drop(float(lost.mean()), interval.low, interval.high, len(lost))
 
 
 def places_with_positive(ground_truth: Sequence[QueryGroundTruth], setting: Setting) -> tuple[int, ...]:
