@@ -13,11 +13,11 @@ There ranges of weights are equalised; with one scale an output channel only tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from aml_edge.quantization.aten_graph import aten
 from aml_edge.quantization.graph import HEAD, Site, SiteGraph, SiteKind
@@ -84,10 +84,11 @@ def equalisable_groups(graph: SiteGraph) -> tuple[EqualisableGroup, ...]:
     groups = []
     for leader in dict.fromkeys(leaders[site.name] for site in graph.sites):
         makers = tuple(site for site in graph.sites if leaders[site.name] == leader)
-        names = {site.name for site in makers}
+        names = {name for name, one in leaders.items() if one == leader}
         tied = {site.name for site in makers if site.kind is SiteKind.ADD}
         takers = tuple(site for site in graph.sites if not names.isdisjoint(site.inputs) and site.name not in tied)
-        passes = all(_passes_factors(graph, site) for site in makers)
+        by_sites = len(names) == len(makers)  # not one that an operator of floating point makes
+        passes = by_sites and all(_passes_factors(graph, site) for site in makers)
         if passes and takers and all(_takes_factors(graph, site) for site in takers) and _only_sites_take(graph, names):
             groups.append(EqualisableGroup(makers, takers))
     return tuple(groups)
@@ -141,12 +142,8 @@ def _groups_of(graph: SiteGraph, site: Site) -> int:
 def _only_sites_take(graph: SiteGraph, names: set[str]) -> bool:
     """Returns whether nothing that is no site takes one of these activations."""
     made = {**graph.activations, **graph.moved}
-    operators = {site.operator for site in graph.sites}
-    inside = {site.result for site in graph.sites}
-    nodes: Iterator[object] = iter(graph.module.graph.nodes)
-    for node in nodes:
-        takes = any(made.get(getattr(one, "name", "")) in names for one in getattr(node, "args", ()))
-        name = getattr(node, "name", "")
-        if takes and name not in operators and name not in inside and name not in graph.moved:
-            return False
-    return True
+    known = {node for site in graph.sites for node in (site.operator, site.result)} | graph.moved.keys()
+    nodes: Iterable[fx.Node] = graph.module.graph.nodes
+    return not any(
+        made.get(taken.name) in names for node in nodes if node.name not in known for taken in node.all_input_nodes
+    )

@@ -118,6 +118,26 @@ class Tied(nn.Module):
         return values
 
 
+class BesideFloat(nn.Module):
+    """A sum with what an operator of floating point makes, and an activation that a convolution takes and a join."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        self.third, self.joined = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.again = nn.Conv2d(8, 8, 1)
+        scales = torch.logspace(-1.7, 0, 8)[:, None, None, None]
+        with torch.no_grad():
+            self.second.weight.mul_(scales)
+            self.joined.weight.mul_(scales)
+
+    def forward(self, image: Tensor) -> Tensor:
+        values = nn.functional.hardswish(self.first(image))
+        values = self.joined(self.third(values + self.second(values)))
+        values = torch.cat([values, self.again(values)], 1)
+        return values
+
+
 class Pixels(nn.Module):
     """Gives values of 0 to 1, channels first."""
 
@@ -156,6 +176,18 @@ def test_convolution_that_adds_to_what_it_takes_computes_the_same(tied: SiteGrap
     with torch.inference_mode():
         torch.testing.assert_close(after.graph.module(pixels), tied.module(pixels), rtol=1e-4, atol=1e-5)
     assert spread(after.observations, "body.first") < spread(seen, "body.first") / 2
+
+
+def test_activations_that_operators_of_floating_point_make_or_take_are_left_alone(pixels: Tensor) -> None:
+    torch.manual_seed(0)
+    one = site_graph(cast(DeployableStudent, InDeployable(BesideFloat()).eval()), 64)
+
+    after = equalised(one, observe(one, list(pixels.numpy()))).graph
+
+    makers = [site.name for group in equalisable_groups(one) for site in group.makers]
+    assert makers == ["body.third"]
+    with torch.inference_mode():
+        torch.testing.assert_close(after.module(pixels), one.module(pixels), rtol=1e-4, atol=1e-5)
 
 
 def test_grouped_convolution_takes_no_factors(tied: SiteGraph) -> None:
