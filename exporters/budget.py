@@ -14,7 +14,13 @@ from aml_edge.exporters.export import export_student
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.exporters.preparation import PreparedStudent
-from aml_edge.exporters.quantization.block_prices import BlockPrices, latency_prices, operation_prices, size_prices
+from aml_edge.exporters.quantization.block_prices import (
+    FLOAT_BYTES,
+    BlockPrices,
+    latency_prices,
+    operation_prices,
+    size_prices,
+)
 from aml_edge.exporters.quantization.query_set import QuerySet, load_query_set
 from aml_edge.exporters.quantization.search import (
     MixedPrecision,
@@ -28,6 +34,7 @@ from aml_edge.index import TeacherIndex
 from aml_edge.map_drop import QuerySplit, split_queries
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.progress import Progress
+from aml_edge.quantization.graph import SiteKind
 from aml_edge.quantization_record import SearchBy, SearchRecord
 from aml_edge.runtimes import open_artifact, verification_runtime
 from aml_edge.runtimes.checkpoint_embedders import student_embedder
@@ -142,22 +149,56 @@ def with_search(artifact: Artifact, record: SearchRecord) -> Artifact:
     return write_manifest(Artifact(artifact.path, manifest))
 
 
-def judged_by_budget(verification: Verification, chosen: Chosen, record: SearchRecord) -> Verification:
+@dataclass(frozen=True)
+class FileCost:
+    """What a file costs beside one in fp32, as far as it is known without timing it on a phone.
+
+    Args:
+        size_bytes: of the file, or of the folder that it is.
+        float_size_bytes: what the weights of its convolutions take in fp32.
+        integer_share: of the multiplications of its convolutions that are in integers, 0 to 1.
+    """
+
+    size_bytes: int
+    float_size_bytes: int
+    integer_share: float
+
+    def describe(self) -> str:
+        """Returns it in words, e.g. ``"4.31 MB beside 13.48 in fp32, 92 % of multiplications in integers"``."""
+        return (
+            f"{self.size_bytes / 1e6:.2f} MB beside {self.float_size_bytes / 1e6:.2f} in fp32, "
+            f"{100 * self.integer_share:.0f} % of multiplications in integers"
+        )
+
+
+def cost_of(artifact: Artifact, prepared: PreparedStudent) -> FileCost:
+    """Returns what a file costs that was made from a prepared student."""
+    graph, float_blocks = prepared.quantized.graph, prepared.quantized.quantization.float_blocks
+    macs = operation_prices(graph).of_block
+    in_integers = sum(count for block, count in macs.items() if block not in float_blocks)
+    convolutions = [site for site in graph.sites if site.kind is SiteKind.CONVOLUTION]
+    weights = sum(graph.state(site.weight).numel() for site in convolutions)
+    return FileCost(artifact.size_bytes, FLOAT_BYTES * weights, in_integers / (sum(macs.values()) or 1))
+
+
+def judged_by_budget(verification: Verification, chosen: Chosen, record: SearchRecord, cost: FileCost) -> Verification:
     """Returns the verification, failed where the budget is not kept: by the search, or by the real file."""
     if record.held and chosen.found.held:
         return verification
     judgement = verification.judgement
-    reasons = (over_budget(chosen, record), *(judgement.reasons if judgement.verdict is Verdict.FAILED else ()))
+    reasons = (over_budget(chosen, record, cost), *(judgement.reasons if judgement.verdict is Verdict.FAILED else ()))
     return replace(verification, judgement=Judgement(Verdict.FAILED, reasons, judgement.warnings))
 
 
-def over_budget(chosen: Chosen, record: SearchRecord) -> str:
+def over_budget(chosen: Chosen, record: SearchRecord, cost: FileCost) -> str:
     """Returns in words that the budget is not kept, by how much, and what the best file that was found costs."""
     found, blocks = chosen.found, len(chosen.found.chosen)
     kept = "it held on those that chose" if found.held else "no choice of blocks keeps it on those that chose either"
+    wide = ", measure on more queries, which narrow the interval" if record.drop <= record.max_drop else ""
     return (
         f"`max_drop` is {record.max_drop:g}, but {record.drop:.2f} [{record.low:.2f}, {record.high:.2f}] points of "
         f"asymmetric mAP are lost on {record.verdict_queries} queries that did not choose ({kept}); the best found "
         f"keeps {blocks} more block{'' if blocks == 1 else 's'} in floating point for "
-        f"{found.prices.text(found.price)}; allow more, train for integers (`aml-edge train --qat`), or export fp32"
+        f"{found.prices.text(found.price)}: {cost.describe()}; allow more{wide}, train for integers "
+        "(`aml-edge train --qat`), or export fp32"
     )

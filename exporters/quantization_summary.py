@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from aml_edge.artifact import Manifest, Precision
 from aml_edge.formats import OperatorCensus
-from aml_edge.quantization_record import QuantizationRecord, SearchRecord
+from aml_edge.quantization_record import QuantizationMethod, QuantizationRecord, SearchRecord
 
 
 def summarise_convolutions(census: OperatorCensus) -> str:
@@ -30,9 +32,22 @@ def summarise_quantization(record: QuantizationRecord) -> Iterator[str]:
         yield f"in floating point: {', '.join(blocks)}: {why}"
     if record.simulation is not None:
         one = record.simulation
-        yield f"file against its simulation: centred cosine ≥ {one.smallest:.4f} on {one.images} images"
+        least = math.floor(one.smallest * 1e5) / 1e5  # cut, not rounded: 0.999997 is not 1
+        yield f"file against its simulation: centred cosine ≥ {least:.5f} on {one.images} images"
     if record.search is not None:
         yield _summarise_search(record.search)
+
+
+def next_step(manifest: Manifest) -> str:
+    """Returns what may lose less than a file in integers that failed; none where nothing is known to."""
+    record = manifest.quantization
+    if manifest.precision is Precision.INT8_DYNAMIC:
+        return "calibrated ranges may lose less: --precision int8 --calibrate-on DIR"
+    if record is None or record.method is QuantizationMethod.TRAINING:
+        return ""
+    search = "" if record.search is not None else "--max-drop POINTS keeps blocks in floating point; "
+    wider = ", or store 16 bits: --precision int8-int16" if record.activation_bits == 8 else ""
+    return f"to lose less: {search}`aml-edge train --qat` trains for integers{wider}"
 
 
 def _summarise_search(search: SearchRecord) -> str:

@@ -7,6 +7,7 @@ trained for; how near both are to the student in floating point is another quest
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -17,23 +18,27 @@ from aml_edge.exporters.agreement import centred_cosines, evenly_spaced, spread_
 from aml_edge.exporters.quantization.sensitivity import embed_quantized
 from aml_edge.formats import write_manifest
 from aml_edge.pixels import Pixels
+from aml_edge.progress import Progress, SilentProgress
 from aml_edge.quantization.post_training import QuantizedStudent
 from aml_edge.quantization_record import SimulationAgreement
-from aml_edge.runtimes import open_artifact, verification_runtime
+from aml_edge.runtimes import RUNTIMES, open_artifact, verification_runtime
 
 MOST_IMAGES = 32
 """A converter that rounds in another way, or kernels that do, show it on any image."""
+MOST_SIMULATED_IMAGES = 8
+"""In a runtime that simulates another one, which takes seconds an image and has no kernels of its own to judge."""
 
 
 def measure_simulation(
-    artifact: Artifact, quantized: QuantizedStudent, images: Sequence[Pixels]
+    artifact: Artifact, quantized: QuantizedStudent, images: Sequence[Pixels], progress: Progress | None = None
 ) -> SimulationAgreement | None:
     """Returns how near a file is to the network that it was made from, in the runtime that verifies it.
 
     Args:
         artifact: the file.
         quantized: what it was made from.
-        images: (H, W, 3) uint8 each, fitted for the file; at most 32 are taken, evenly.
+        images: (H, W, 3) uint8 each, fitted for the file; at most 32 are taken, evenly, 8 where the runtime simulates.
+        progress: where the work is announced, one step an image.
 
     Returns:
         None where there are fewer than two images, which have no centred cosine.
@@ -42,15 +47,18 @@ def measure_simulation(
         ExportError: the file gives values that are not finite.
         MissingExtraError, RuntimeUnavailableError, ArtifactError: it cannot be run here.
     """
-    taken = [images[place] for place in evenly_spaced(len(images), MOST_IMAGES)]
+    runtime = verification_runtime(artifact)
+    most = MOST_SIMULATED_IMAGES if RUNTIMES[runtime].simulates else MOST_IMAGES
+    taken = [images[place] for place in evenly_spaced(len(images), most)]
     if len(taken) < 2:
         return None
-    embedder = open_artifact(artifact, verification_runtime(artifact))
-    try:
-        rows = embedder.embed(taken)
-    finally:
-        embedder.close()
-    spread = spread_of(centred_cosines(embed_quantized(quantized, taken), rows))
+    simulated, rows = embed_quantized(quantized, taken), []
+    task = (progress or SilentProgress()).task("holding the file to its simulation", len(taken))
+    with closing(open_artifact(artifact, runtime)) as embedder, task as done:
+        for image in taken:
+            rows.append(embedder.embed([image]))
+            done.advance()
+    spread = spread_of(centred_cosines(simulated, np.concatenate(rows)))
     if not np.isfinite(spread.smallest):
         raise ExportError(
             f"{artifact.path} gives embeddings that are not finite on calibration images, unlike the network that it "

@@ -51,13 +51,13 @@ def prepare_student(
 
     Raises:
         QuantizationError: too few images, an activation that is not finite, a block that the network has not, or
-            integers that training chose for other bits.
+            integers that training chose for other bits or other images.
         ImageBatchError: calibration images cannot be read; all of them are listed.
     """
     progress = progress or SilentProgress()
     network = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
     if isinstance(settings.source, StoredQuantization):
-        return prepared_by_training(network, spec.precision, settings.source, spec.image_side_px)
+        return prepared_by_training(network, spec, settings.source, checkpoint.preprocessing)
     preprocessing = checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px)
     embedder = student_embedder(checkpoint, preprocessing, whitening=whitening)
     calibration = calibration_images(settings.source, embedder, progress)
@@ -81,5 +81,5 @@ def with_measured_simulation(
         ImageBatchError: images cannot be read; all of them are listed.
     """
     images = prepared.images or load_pixels_of(items, artifact.manifest.preprocessing, "reading images", progress)
-    agreement = measure_simulation(artifact, prepared.quantized, images)
+    agreement = measure_simulation(artifact, prepared.quantized, images, progress)
     return artifact if agreement is None else with_simulation(artifact, agreement)

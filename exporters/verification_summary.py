@@ -14,14 +14,16 @@ from aml_edge.exporters.verification import Verification
 
 
 def summarise_verification(verification: Verification) -> Text:
-    """Returns the verdict with the numbers that matter most, or with every reason against it, one a line."""
+    """Returns the verdict with the numbers that matter most, then every reason against it, one a line."""
     judgement, report = verification.judgement, verification.report
     text = Text.assemble((str(judgement.verdict), VERDICT_STYLES[judgement.verdict]))
-    if judgement.verdict is Verdict.VERIFIED and report is not None:
-        return text.append(": " + ", ".join(_numbers(report)))
-    if len(judgement.reasons) == 1:
+    if judgement.verdict is not Verdict.NOT_RUN and report is not None:
+        text.append(": " + ", ".join(_numbers(report)))
+    elif len(judgement.reasons) == 1:
         return text.append(f": {judgement.reasons[0]}")
-    return text.append(":" + "".join(f"\n− {reason}" for reason in judgement.reasons))
+    else:
+        text.append(":")
+    return text.append("".join(f"\n− {reason}" for reason in judgement.reasons))
 
 
 def _numbers(report: CompatibilityReport) -> Iterator[str]:
@@ -39,4 +41,4 @@ def _numbers(report: CompatibilityReport) -> Iterator[str]:
 
 def _floor(value: float) -> str:
     """Returns a cosine cut, not rounded, to five digits: 0.999997 is not 1."""
-    return f"{math.floor(value * 1e5) / 1e5:.5f}"
+    return f"{math.floor(value * 1e5) / 1e5:.5f}" if math.isfinite(value) else "NaN"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from aml_edge.artifact import Format, Precision
+from aml_edge.artifact import Format, Precision, Verdict
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
 from aml_edge.cli.export_job import ExportJob, budget_search, export_files, make_ready, verify_file
 from aml_edge.cli.option_groups import with_option_groups
@@ -51,19 +51,26 @@ class FileOptions:
     image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None
     fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = SQUARE_FIT
 
-    def specs(self, checkpoint: StudentCheckpoint) -> tuple[ExportSpec, ...]:
-        """Returns one spec a format; `MissingExtraError` where a converter is not installed, before any work."""
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The formats that are asked for."""
+        return tuple(Format) if self.format_choice is FormatChoice.ALL else (Format(self.format_choice),)
+
+    def require_possible(self) -> None:
+        """Raises `UsageError` where a format lacks the precision, `MissingExtraError` where it lacks its converter."""
         from aml_edge.exporters import EXPORTERS, require_precision
+
+        for model_format in self.formats:
+            require_precision(model_format, self.precision)
+        for model_format in self.formats:
+            EXPORTERS[model_format].versions()
+
+    def specs(self, checkpoint: StudentCheckpoint) -> tuple[ExportSpec, ...]:
+        """Returns one spec a format."""
         from aml_edge.exporters.export_spec import ExportSpec
 
-        formats = tuple(Format) if self.format_choice is FormatChoice.ALL else (Format(self.format_choice),)
         side = checkpoint.preprocessing.image_side_px if self.image_size is None else self.image_size
-        specs = tuple(ExportSpec(model_format, self.precision, side, self.fit) for model_format in formats)
-        for spec in specs:
-            require_precision(spec.format, spec.precision)
-        for spec in specs:
-            EXPORTERS[spec.format].versions()
-        return specs
+        return tuple(ExportSpec(model_format, self.precision, side, self.fit) for model_format in self.formats)
 
 
 @with_option_groups
@@ -91,6 +98,10 @@ def export(
     from aml_edge.networks.released import resolve_student
 
     quantization.require_fitting(files.precision)
+    files.require_possible()
+    calibrated = files.precision.is_calibrated
+    integers = quantization.integers(student, images.dataset or images.images) if calibrated else None
+    quantization.require_queries(index, images.dataset)
     console = console_for(json_target)
     teacher = None if index is None else open_index(index)
     space = None if teacher is None else teacher.space_before_whitening
@@ -100,8 +111,6 @@ def export(
             f"[yellow]{escape(checkpoint.name)} has random weights: its files are good for sizes and speeds only.[/]"
         )
     specs = files.specs(checkpoint)
-    calibrated = files.precision.is_calibrated
-    integers = quantization.integers(student, images.dataset or images.images) if calibrated else None
     search = budget_search(quantization, images, checkpoint, teacher, console)
     to_verify_on = _images(images, teacher, console)
     job = ExportJob(checkpoint, teacher, integers, search, () if to_verify_on is None else to_verify_on.items)
@@ -138,7 +147,7 @@ def _images(options: ImageOptions, teacher: TeacherIndex | None, console: Consol
 
 
 def _print_report(report: ExportReport, console: Console) -> None:
-    from aml_edge.exporters.quantization_summary import summarise_convolutions, summarise_quantization
+    from aml_edge.exporters.quantization_summary import next_step, summarise_convolutions, summarise_quantization
     from aml_edge.exporters.verification_summary import summarise_verification
 
     census = report.census
@@ -158,3 +167,5 @@ def _print_report(report: ExportReport, console: Console) -> None:
             console.print(f"  {line}", markup=False, soft_wrap=True)
     if report.verification is not None:
         console.print(Padding(summarise_verification(report.verification), (0, 0, 0, 2)))
+        if report.verification.judgement.verdict is Verdict.FAILED and (step := next_step(report.manifest)):
+            console.print(f"  [yellow]{escape(step)}[/]", soft_wrap=True)

@@ -14,7 +14,6 @@ from rich.markup import escape
 from aml_edge.cli.console import ConsoleProgress, unredirected
 from aml_edge.cli.quantization_options import QuantizationOptions
 from aml_edge.cli.verification_options import ImageOptions
-from aml_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from aml_edge.exporters.budget import BudgetSearch, Chosen
@@ -62,18 +61,14 @@ def budget_search(
     teacher: TeacherIndex | None,
     console: Console,
 ) -> BudgetSearch | None:
-    """Returns the search that a budget asks for; `UsageError` where there are no queries to search with."""
+    """Returns the search that a budget asks for, or None where none is given; raises as `BudgetSearch`."""
     from aml_edge.datasets.loading import load_test_set
     from aml_edge.exporters.budget import BudgetSearch
 
     budget = quantization.budget()
     if budget is None:
         return None
-    if teacher is None or images.dataset is None:
-        raise UsageError(
-            f"`max_drop` is {budget.max_drop:g} without `index` and `dataset`; queries choose what stays in floating "
-            "point and judge the file: add --index and --dataset."
-        )
+    assert teacher is not None and images.dataset is not None, "`require_queries` refuses a budget without them"
     return BudgetSearch(checkpoint, teacher, load_test_set(images.dataset, progress=ConsoleProgress(console)), budget)
 
 
@@ -103,23 +98,25 @@ def make_ready(job: ExportJob, specs: Sequence[ExportSpec], console: Console) ->
 def export_files(
     job: ExportJob, ready: Sequence[ReadyStudent], out: Path, console: Console
 ) -> list[tuple[ExportReport, ReadyStudent]]:
+    """Returns the report of each file that was written, beside what it was made from; raises as `export_student`."""
     from aml_edge.exporters.export import export_student, report_of
     from aml_edge.exporters.student_preparation import with_measured_simulation
 
     space = None if job.teacher is None else job.teacher.space
-    exported = []
+    written, reports = [], []
     with unredirected(console) as bar, ConsoleProgress(bar).task("exporting", len(ready)) as task:
         for one in ready:
             started = time.perf_counter()
             artifact = export_student(
                 job.checkpoint, one.spec, out, whitening=job.whitening, space=space, quantized=one.prepared
             )
-            seconds = time.perf_counter() - started
-            if one.prepared is not None:
-                artifact = with_measured_simulation(artifact, one.prepared, job.items)
-            exported.append((report_of(artifact, seconds=seconds), one))
+            written.append((artifact, time.perf_counter() - started))
             task.advance(status=str(one.spec.format))
-    return exported
+    for (artifact, seconds), one in zip(written, ready, strict=True):
+        if one.prepared is not None:
+            artifact = with_measured_simulation(artifact, one.prepared, job.items, ConsoleProgress(console))
+        reports.append((report_of(artifact, seconds=seconds), one))
+    return reports
 
 
 def verify_file(
@@ -129,7 +126,7 @@ def verify_file(
     verifier: Verifier,
     options: VerificationOptions,
 ) -> ExportReport:
-    from aml_edge.exporters.budget import judged_by_budget, with_search
+    from aml_edge.exporters.budget import cost_of, judged_by_budget, with_search
     from aml_edge.exporters.verification import written
     from aml_edge.formats import read_artifact
 
@@ -138,5 +135,7 @@ def verify_file(
         return report.verified_by(verifier.verify(artifact, options))
     record = search.judge(artifact, chosen)
     artifact = with_search(artifact, record)
-    verification = judged_by_budget(verifier.examine(artifact, options), chosen, record)
+    verification = judged_by_budget(
+        verifier.examine(artifact, options), chosen, record, cost_of(artifact, chosen.prepared)
+    )
     return report.verified_by(written(artifact, verification))

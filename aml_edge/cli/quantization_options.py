@@ -80,6 +80,14 @@ class QuantizationOptions:
         if self.search_by is not None and self.max_drop is None:
             raise UsageError(f"`search_by` is '{self.search_by}', but nothing is searched; add --max-drop POINTS.")
 
+    def require_queries(self, index: Path | None, dataset: Path | None) -> None:
+        """Raises `UsageError` where a budget is given without what shows whether it is kept."""
+        if self.max_drop is not None and (index is None or dataset is None):
+            raise UsageError(
+                f"`max_drop` is {self.max_drop:g} without `index` and `dataset`; queries choose what stays in floating "
+                "point and judge the file: add --index and --dataset."
+            )
+
     def integers(self, student: str | None, index_images: Path | None) -> IntegerSettings:
         """Returns what chooses the integers: what training stored with the student, else calibration images.
 

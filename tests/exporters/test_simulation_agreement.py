@@ -70,8 +70,8 @@ class Answering:
         self.rows, self.asked, self.closed = rows, 0, False
 
     def embed(self, images: Sequence[npt.NDArray[np.uint8]]) -> Rows:
-        self.asked = len(images)
-        return self.rows[: len(images)]
+        before, self.asked = self.asked, self.asked + len(images)
+        return self.rows[before : self.asked]
 
     def close(self) -> None:
         self.closed = True
@@ -140,6 +140,21 @@ def test_at_most_32_images_are_taken(
     answering = answer(np.ones((60, 64), np.float32) + np.eye(60, 64, dtype=np.float32))
     measure_simulation(artifact, quantized, calibration_crops)
     assert (len(calibration_crops), answering.asked) == (60, 32)
+
+
+def test_a_runtime_that_simulates_is_asked_about_fewer(
+    artifact: Artifact,
+    quantized: QuantizedStudent,
+    calibration_crops: Images,
+    answer: Callable[[Rows], Answering],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes seconds an image."""
+    monkeypatch.setattr(simulation_agreement, "verification_runtime", lambda _: "mil")
+    answering = answer(np.ones((60, 64), np.float32) + np.eye(60, 64, dtype=np.float32))
+    found = measure_simulation(artifact, quantized, calibration_crops)
+    assert found is not None
+    assert (found.images, answering.asked) == (8, 8)
 
 
 def test_one_image_has_no_centred_cosine(artifact: Artifact, quantized: QuantizedStudent, photographs: Images) -> None:

@@ -50,11 +50,28 @@ def test_the_setting_that_is_shown_is_named(report: CompatibilityReport) -> None
     assert "hard mAP 50.00" in str(summarise_verification(verification(Judgement(Verdict.VERIFIED), only_hard)))
 
 
-@pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.NOT_RUN])
-def test_reasons_stand_instead_of_numbers(report: CompatibilityReport, verdict: Verdict) -> None:
-    one = Judgement(verdict, ("smallest cosine: [0.9], at least 0.999 is needed",))
-    assert str(summarise_verification(verification(one, report))) == (
-        f"{verdict}: smallest cosine: [0.9], at least 0.999 is needed"
+def test_a_failed_file_has_its_numbers_and_every_reason(report: CompatibilityReport) -> None:
+    bare = replace(report, retrieval=None, half_precision=None)
+    failed = Judgement(Verdict.FAILED, ("smallest cosine: [0.9], at least 0.999 is needed", "too short"))
+    assert str(summarise_verification(verification(failed, bare))) == (
+        "failed: cosine ≥ 0.99990, centred ≥ 0.99960, 188 images in litert cpu\n"
+        "− smallest cosine: [0.9], at least 0.999 is needed\n"
+        "− too short"
     )
+
+
+def test_values_that_are_not_finite_are_said(report: CompatibilityReport) -> None:
+    broken = replace(report.agreement, cosine=Spread(float("nan"), 1, 1))
+    failed = verification(Judgement(Verdict.FAILED, ("3 hold NaN",)), replace(report, agreement=broken))
+    assert "cosine ≥ NaN, " in str(summarise_verification(failed))
+
+
+def test_reasons_stand_instead_of_numbers_where_nothing_was_proven(report: CompatibilityReport) -> None:
+    one = Judgement(Verdict.NOT_RUN, ("too few images: [3]",))
+    assert str(summarise_verification(verification(one, report))) == "not run: too few images: [3]"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.NOT_RUN])
+def test_reasons_stand_alone_where_nothing_was_measured(verdict: Verdict) -> None:
     two = Judgement(verdict, ("too far", "too short"))
     assert str(summarise_verification(verification(two, None))) == f"{verdict}:\n− too far\n− too short"
