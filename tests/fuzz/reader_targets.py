@@ -37,12 +37,26 @@ from aml_edge.formats import read_artifact, write_manifest
 from aml_edge.index.record import IndexRecord
 from aml_edge.index.shards import BuildPlan, begin_build
 from aml_edge.index.teacher_index import encode_ids, open_index
+from aml_edge.networks.checkpoints import STUDENT_FILE
 from aml_edge.networks.foreign import read_published_whitening
+from aml_edge.networks.recorded_weights import write_recorded_weights
 from aml_edge.networks.whitening import Whitening
 from aml_edge.networks.whitening_file import WhiteningCheckpoint, encode_whitening, load_whitening, save_whitening
 from aml_edge.networks.whitening_record import WhiteningKind, WhiteningRecord
 from aml_edge.numpy_stand_ins import NumpyArray, NumpyDtype
 from aml_edge.preprocessing import Preprocessing
+from aml_edge.quantization.quantization import Quantization
+from aml_edge.quantization.stored import QUANTIZATION_FILE, StoredQuantization, load_quantization, save_quantization
+from aml_edge.quantization.tensors import TensorQuantization
+from aml_edge.quantization_record import (
+    CalibrationRecord,
+    Draw,
+    QuantizationMethod,
+    QuantizationRecord,
+    SearchBy,
+    SearchRecord,
+    SimulationAgreement,
+)
 from aml_edge.safe_pickle import KNOWN, read_pickle
 from aml_edge.space import EmbeddingSpace
 from aml_edge.vectors.opening import open_vectors
@@ -198,10 +212,42 @@ def _published_whitenings() -> tuple[bytes, ...]:
     return (zipped, _written(lambda path: torch.save(content, path, _use_new_zipfile_serialization=False), "w.pth"))
 
 
+_QUANTIZATION = QuantizationRecord(
+    QuantizationMethod.POST_TRAINING,
+    CalibrationRecord("images", 16, 0, Draw.RANDOM, "d" * 64),
+    {"head": "asked for"},
+    equalised=True,
+    bias_corrected=False,
+    activation_bits=8,
+    simulation=SimulationAgreement(16, 0.9, 0.99),
+    search=SearchRecord(0.5, SearchBy.SIZE, 10, 11, 0.1, -0.2, 0.4, held=True),
+)
+
+
 def _manifest(model_format: Format) -> Manifest:
+    tools = {"a": "1"}
     return Manifest(
-        _SPACE, Preprocessing(), "toy", "none", "1" * 64, model_format, Precision.FP32, "opset 20", {"a": "1"}
+        _SPACE,
+        Preprocessing(),
+        "toy",
+        "none",
+        "1" * 64,
+        model_format,
+        Precision.INT8,
+        "opset 20",
+        tools,
+        quantization=_QUANTIZATION,
     )
+
+
+def _stored_quantization() -> Files:
+    activations = {"input": TensorQuantization(0.1, -5), "adaptor": TensorQuantization(0.01, 0, 16)}
+    stored = StoredQuantization(Quantization(activations), _QUANTIZATION, "1" * 64)
+    with tempfile.TemporaryDirectory() as folder:
+        student = Path(folder) / STUDENT_FILE
+        write_recorded_weights(torch.nn.Linear(1, 1), {"weights_sha256": stored.weights_sha256}, student)
+        save_quantization(stored, student)
+        return {name: (Path(folder) / name).read_bytes() for name in (STUDENT_FILE, QUANTIZATION_FILE)}
 
 
 def _tflite() -> bytes:
@@ -360,6 +406,7 @@ TARGETS = (
     ),
     Target("artifact-tflite", ({"m.tflite": _tflite()},), lambda folder: read_artifact(folder / "m.tflite")),
     Target("artifact-onnx", ({"m.onnx": _onnx()},), lambda folder: read_artifact(folder / "m.onnx")),
+    Target("stored-quantization", (_stored_quantization(),), load_quantization),
     Target("archive", _in_files("a.archive", _archives()), _unpack),
     Target("vectors-npy", _in_files("v.npy", _npy()), lambda folder: _vectors(folder / "v.npy")),
     Target("vectors-npz", _in_files("v.npz", _npz()), lambda folder: _vectors(folder / "v.npz")),

@@ -53,6 +53,16 @@ def test_fewer_convolutions_are_asked_of_a_mixed_file(quantized: QuantizedStuden
         require_quantized(INTEGER, Precision.INT8, mixed)
 
 
+def test_a_file_with_nothing_in_integers_is_refused(quantized: QuantizedStudent) -> None:
+    nothing = QuantizedStudent(quantized.graph, quantized.quantization.with_float(quantized.graph.blocks))
+    with pytest.raises(ExportError) as caught:
+        require_quantized(FLOATING, Precision.INT8, nothing)
+    assert str(caught.value).startswith(
+        "`precision` is 'int8', but no convolution is left to compute in integers, since adaptor, blocks.0.0, "
+    )
+    assert str(caught.value).endswith(" stay in floating point; leave fewer blocks in it, or export in fp32.")
+
+
 @pytest.mark.parametrize("census", [FLOATING, DYNAMIC, INTEGER])
 def test_weights_that_are_not_stored_in_few_bits_are_found(census: OperatorCensus) -> None:
     with pytest.raises(ExportError, match=r"`precision` is 'int8-weights' and the convolutions of 4096 weights and "):
