@@ -35,10 +35,10 @@ def require_quantized(census: OperatorCensus, precision: Precision, quantized: Q
 def _require_integer_convolutions(census: OperatorCensus, precision: Precision, quantized: QuantizedStudent) -> None:
     asked = [site.kind for site in quantized.quantization.integer_sites(quantized.graph)].count(SiteKind.CONVOLUTION)
     if asked == 0:
+        in_float = ", ".join(sorted(quantized.quantization.float_blocks))
         raise ExportError(
-            f"`precision` is '{precision}', but no convolution is left to compute in integers, since "
-            f"{', '.join(sorted(quantized.quantization.float_blocks))} stay in floating point; leave fewer blocks in it, "
-            "or export in fp32."
+            f"`precision` is '{precision}', but no convolution is left to compute in integers, since {in_float} stay "
+            "in floating point; leave fewer blocks in it, or export in fp32."
         )
     if census.integer_convolutions != asked:
         raise ExportError(

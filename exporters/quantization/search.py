@@ -12,20 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
 
 from aml_edge.embedder import Embeddings
 from aml_edge.errors import UsageError
 from aml_edge.exporters.quantization.block_prices import BlockPrices
 from aml_edge.exporters.quantization.query_set import QuerySet
-from aml_edge.exporters.quantization.sensitivity import (
-    embed_float,
-    embed_quantized,
-    embed_with_each_block_alone,
-    embedding_error,
-)
+from aml_edge.exporters.quantization.sensitivity import embed_with_each_block_alone, embedding_error
+from aml_edge.exporters.quantization.trials import Trials
 from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.map_drop import Drop, QuerySplit, measure_drop
 from aml_edge.progress import Progress, ProgressTask, SilentProgress
@@ -115,7 +108,7 @@ def search_mixed_precision(
     require_budget(max_drop)
     progress = progress or SilentProgress()
     blocks = post_training.graph.blocks
-    trials = _Trials(post_training, selection, max_drop)
+    trials = Trials(post_training, selection, max_drop)
     with progress.task("all blocks in integers", 1) as task:
         chosen = frozenset[str]() if trials.holds(frozenset(), task) else None
     if chosen is None:
@@ -186,7 +179,7 @@ def _order(
     return tuple(sorted(candidates, key=lambda block: -saved[block] / max(prices.of_block[block], floor)))
 
 
-def _held(order: Sequence[str], trials: _Trials, prices: BlockPrices, progress: Progress) -> frozenset[str] | None:
+def _held(order: Sequence[str], trials: Trials, prices: BlockPrices, progress: Progress) -> frozenset[str] | None:
     """Returns blocks with which the budget holds, none of them for nothing; None where none was found."""
     with progress.task("blocks back to floating point", max(0, len(order) - 1)) as task:
         grown = _grown(order, trials, task)
@@ -197,49 +190,7 @@ def _held(order: Sequence[str], trials: _Trials, prices: BlockPrices, progress: 
         return _thinned(dearest_first, trials, task)
 
 
-class _Trials:
-    """Measures choices of blocks, each once.
-
-    Args:
-        post_training, selection, max_drop: of the search.
-    """
-
-    def __init__(self, post_training: PostTraining, selection: QuerySet, max_drop: float) -> None:
-        self._post_training, self._selection, self._max_drop = post_training, selection, max_drop
-        self._drops: dict[frozenset[str], Drop] = {}
-        self.without: dict[str, Drop] = {}
-
-    @cached_property
-    def _float_rows(self) -> Embeddings:
-        return embed_float(self._post_training.graph, self._selection.images)
-
-    @property
-    def measured(self) -> int:
-        return len(self._drops)
-
-    def drop(self, blocks: frozenset[str]) -> Drop:
-        if blocks not in self._drops:
-            student = self._post_training.quantized(self._post_training.float_blocks | blocks)
-            rows = embed_quantized(student, self._selection.images)
-            database, truth = self._selection.database, self._selection.ground_truth
-            self._drops[blocks] = measure_drop(self._float_rows, rows, database, truth, range(len(truth)))
-        return self._drops[blocks]
-
-    def holds(self, blocks: frozenset[str], task: ProgressTask) -> bool:
-        drop = self.drop(blocks)
-        task.advance(status=f"{len(blocks)} in floating point: at most {drop.high:.2f} points lost")
-        return drop.holds(self._max_drop)
-
-    def best(self, prices: BlockPrices) -> frozenset[str]:
-        """Returns the choice with the lowest upper end, the cheapest of several."""
-        order = {
-            blocks: (np.nan_to_num(drop.high, nan=np.inf), prices.total([*blocks]))
-            for blocks, drop in self._drops.items()
-        }
-        return min(order, key=lambda blocks: order[blocks])
-
-
-def _grown(order: Sequence[str], trials: _Trials, task: ProgressTask) -> frozenset[str] | None:
+def _grown(order: Sequence[str], trials: Trials, task: ProgressTask) -> frozenset[str] | None:
     """Returns the first blocks of an order with which the budget holds, or None; the last one stays in integers."""
     for count in range(1, len(order)):
         blocks = frozenset(order[:count])
@@ -249,7 +200,7 @@ def _grown(order: Sequence[str], trials: _Trials, task: ProgressTask) -> frozens
     return None
 
 
-def _thinned(chosen: Sequence[str], trials: _Trials, task: ProgressTask) -> frozenset[str]:
+def _thinned(chosen: Sequence[str], trials: Trials, task: ProgressTask) -> frozenset[str]:
     """Returns those of the chosen blocks without which the budget does not hold, each tried once, in this order."""
     kept = frozenset(chosen)
     for block in chosen:

@@ -19,11 +19,11 @@ def fuzz(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_reader_returns_a_value_or_raises_our_error(tmp_path: Path) -> None:
-    ended = fuzz(tmp_path / "found", "--batches", "22", "--cases", "60", "--seed", "suite", "--seconds", "200")
+    ended = fuzz(tmp_path / "found", "--batches", "23", "--cases", "60", "--seed", "suite", "--seconds", "200")
     assert ended.returncode == 0, ended.stdout
     cases = {line.split()[0]: int(line.split()[1]) for line in ended.stdout.splitlines() if " cases, of which" in line}
     assert set(cases.values()) == {60}
-    assert "1320 cases in " in ended.stdout
+    assert "1380 cases in " in ended.stdout
     assert ", 0 findings" in ended.stdout
     assert not (tmp_path / "found").exists()
 

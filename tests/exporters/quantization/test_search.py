@@ -110,7 +110,7 @@ def made_up(post_training: PostTraining, ruined: Any, monkeypatch: pytest.Monkey
             self._drops[blocks] = made_up = Drop(points, points - 0.1, points + 0.1, 20)
             return made_up
 
-        monkeypatch.setattr(search._Trials, "drop", drop)
+        monkeypatch.setattr(search.Trials, "drop", drop)
         every = dict.fromkeys(post_training.graph.blocks, 1.0) | dict(prices)
         return search_mixed_precision(network, ruined.queries, max_drop, BlockPrices(SearchBy.LATENCY, "ms", every))
 
