@@ -43,8 +43,10 @@ def next_step(manifest: Manifest) -> str:
     record = manifest.quantization
     if manifest.precision is Precision.INT8_DYNAMIC:
         return "calibrated ranges may lose less: --precision int8 --calibrate-on DIR"
-    if record is None or record.method is QuantizationMethod.TRAINING:
+    if record is None:
         return ""
+    if record.method is QuantizationMethod.TRAINING:
+        return "to lose less: train for more epochs, `aml-edge train --qat … --set epochs=N`"
     search = "" if record.search is not None else "--max-drop POINTS keeps blocks in floating point; "
     wider = ", or store 16 bits: --precision int8-int16" if record.activation_bits == 8 else ""
     return f"to lose less: {search}`aml-edge train --qat` trains for integers{wider}"

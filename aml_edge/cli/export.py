@@ -15,9 +15,9 @@ from rich.padding import Padding
 
 from aml_edge.artifact import Format, Precision, Verdict
 from aml_edge.cli.console import ConsoleProgress, JsonOption, console_for, write_json
-from aml_edge.cli.export_job import ExportJob, budget_search, export_files, make_ready, verify_file
+from aml_edge.cli.export_job import ExportJob, budget_search, export_files, make_ready, require_writable, verify_file
 from aml_edge.cli.option_groups import with_option_groups
-from aml_edge.cli.quantization_options import QuantizationOptions
+from aml_edge.cli.quantization_options import QuantizationOptions, is_trained_for_integers
 from aml_edge.cli.verification_options import ImageOptions, ToleranceOptions
 from aml_edge.errors import UsageError
 from aml_edge.preprocessing import SQUARE_FIT, Fit
@@ -102,6 +102,7 @@ def export(
     calibrated = files.precision.is_calibrated
     integers = quantization.integers(student, images.dataset or images.images) if calibrated else None
     quantization.require_queries(index, images.dataset)
+    require_writable(out)  # an hour's search is not lost for nothing
     console = console_for(json_target)
     teacher = None if index is None else open_index(index)
     space = None if teacher is None else teacher.space_before_whitening
@@ -109,6 +110,11 @@ def export(
     if not checkpoint.trained:
         console.print(
             f"[yellow]{escape(checkpoint.name)} has random weights: its files are good for sizes and speeds only.[/]"
+        )
+    if not calibrated and is_trained_for_integers(student):
+        console.print(
+            f"[yellow]{escape(checkpoint.name)} was trained for its integers: in {files.precision} it computes "
+            "something else; export it as int8.[/]"
         )
     specs = files.specs(checkpoint)
     search = budget_search(quantization, images, checkpoint, teacher, console)

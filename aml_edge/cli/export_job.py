@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +47,15 @@ class ExportJob:
         return None if self.teacher is None else self.teacher.whitening_for(self.checkpoint.space, name=name)
 
 
+def require_writable(out: Path) -> None:
+    """Raises `OSError` where no file can be written into a folder that may yet have to be made."""
+    standing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not standing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(standing))
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(standing))
+
+
 @dataclass(frozen=True, eq=False)
 class ReadyStudent:
     """What is known of a file before it is made."""
@@ -83,7 +94,7 @@ def make_ready(job: ExportJob, specs: Sequence[ExportSpec], console: Console) ->
         progress = ConsoleProgress(bar)
         prepared = prepare_student(job.checkpoint, specs[0], whitening, job.integers, progress)
         calibration = prepared.record.calibration
-        if calibration is not None:
+        if calibration is not None and prepared.post_training is not None:
             console.print(
                 f"calibrated on {calibration.count} images of {escape(calibration.source)}, {calibration.draw} draw, "
                 f"seed {calibration.seed}",

@@ -144,6 +144,14 @@ class QuantizationOptions:
         return None if self.max_drop is None else Budget(self.max_drop, self.search_by or SearchBy.SIZE)
 
 
+def is_trained_for_integers(student: str | None) -> bool:
+    """Whether training stored integers with a student, as `resolve_student` takes it; raises `QuantizationError`."""
+    from aml_edge.quantization.stored import load_quantization
+
+    path = _path_of(student)
+    return path is not None and load_quantization(path) is not None
+
+
 def _path_of(student: str | None) -> Path | None:
     """Returns the file or folder that `resolve_student` takes for a name, or None where it takes none."""
     from aml_edge.networks.checkpoints import STUDENT_FILE

@@ -79,4 +79,7 @@ def test_failed_integers_have_a_next_step() -> None:
     assert next_step(of(Precision.INT8_DYNAMIC, None)) == (
         "calibrated ranges may lose less: --precision int8 --calibrate-on DIR"
     )
-    assert next_step(of(Precision.INT8, qat)) == next_step(of(Precision.FP16, None)) == ""
+    assert next_step(of(Precision.INT8, qat)) == (
+        "to lose less: train for more epochs, `aml-edge train --qat … --set epochs=N`"
+    )
+    assert next_step(of(Precision.FP16, None)) == ""
