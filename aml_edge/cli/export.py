@@ -47,7 +47,9 @@ class FileOptions:
     """What file is asked for."""
 
     format_choice: Annotated[FormatChoice, typer.Option("--format", help="The file format, or all of them.")]
-    precision: Annotated[Precision, typer.Option(help="What it computes and is stored in.")] = Precision.FP32
+    precision: Annotated[
+        Precision, typer.Option(help="What it computes and is stored in; not every format has each.")
+    ] = Precision.FP32
     image_size: Annotated[int | None, typer.Option(help="Side of the square input, px; the student's own.")] = None
     fit: Annotated[Fit, typer.Option(help="How a phone makes an image square.")] = SQUARE_FIT
 

@@ -65,7 +65,7 @@ class QuantizationOptions:
     search_by: Annotated[
         SearchBy | None,
         typer.Option(
-            rich_help_panel=_FLOAT, help="What --max-drop makes small; size. Latency makes and times a file a block."
+            rich_help_panel=_FLOAT, help="What --max-drop makes small; size. Latency takes a conversion a block."
         ),
     ] = None
 
