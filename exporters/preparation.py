@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from aml_edge.artifact import Precision
 from aml_edge.errors import QuantizationError
+from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import Pixels
+from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
 from aml_edge.quantization.calibration import CalibrationSet
 from aml_edge.quantization.dead_channels import with_biases_that_fit
@@ -94,27 +96,34 @@ def prepare(
 
 
 def prepared_by_training(
-    network: DeployableStudent, precision: Precision, stored: StoredQuantization, image_side_px: int
+    network: DeployableStudent, spec: ExportSpec, stored: StoredQuantization, trained_at: Preprocessing
 ) -> PreparedStudent:
     """Returns a student that was trained for its integers: its own weights, and the integers that were stored with it.
 
     Args:
         network: what the file computes, whitening included; left as it is.
-        precision: a calibrated one.
+        spec: of the file; its precision is a calibrated one.
         stored: with the student.
-        image_side_px: of the file.
+        trained_at: the student's own preprocessing.
 
     Raises:
-        QuantizationError: it was trained for other bits, or what is stored is not of this network.
+        QuantizationError: it was trained for other bits, on images of another side or fit, or what is stored is not of
+            this network.
     """
     bits = stored.record.activation_bits
-    if bits != activation_bits(precision):
+    if bits != activation_bits(spec.precision):
         trained_for = Precision.INT8 if bits == 8 else Precision.INT8_INT16
         raise QuantizationError(
-            f"`precision` is '{precision}', but the student was trained for activations of {bits} bits; export it as "
-            f"'{trained_for}', or quantize a student that was trained in floating point."
+            f"`precision` is '{spec.precision}', but the student was trained for activations of {bits} bits; export it "
+            f"as '{trained_for}', or quantize a student that was trained in floating point."
         )
-    graph = site_graph(network, image_side_px)
+    if (spec.image_side_px, spec.fit) != (trained_at.image_side_px, trained_at.fit):
+        raise QuantizationError(
+            f"`image_side_px` is {spec.image_side_px} and `fit` is '{spec.fit}', but the student was trained for its "
+            f"integers at {trained_at.image_side_px} px and '{trained_at.fit}', which they hold for; export it so, or "
+            "quantize a student that was trained in floating point."
+        )
+    graph = site_graph(network, spec.image_side_px)
     fitted = with_biases_that_fit(graph, stored.quantization)
     return PreparedStudent(QuantizedStudent(fitted, stored.quantization), stored.record)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from aml_edge.cli.quantization_options import QuantizationOptions
 from aml_edge.datasets.image_source import image_source
 from aml_edge.errors import UsageError
 from aml_edge.formats import read_artifact
-from aml_edge.networks.checkpoints import StudentCheckpoint
+from aml_edge.networks.checkpoints import StudentCheckpoint, save_student
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import decode_pixels
 from aml_edge.preprocessing import Fit, Preprocessing
@@ -224,6 +225,7 @@ def trained_for_integers(workplace: Path, lively_student: StudentCheckpoint, blo
     record = QuantizationRecord(
         QuantizationMethod.TRAINING, None, {"conv_stem": "as it was trained", "head": "too"}, False, False, 8
     )
+    save_student(replace(lively_student, preprocessing=square), Path("runs/mine"))
     stored = StoredQuantization(made.quantization, record, lively_student.weights_sha256)
     save_quantization(stored, Path("runs/mine/student.safetensors"))
     return stored

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from aml_edge.artifact import Precision
+from aml_edge.artifact import Format, Precision
 from aml_edge.errors import QuantizationError
 from aml_edge.exporters import preparation
+from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.preparation import (
     WHY_ASKED,
     WHY_HEAD,
@@ -25,6 +26,7 @@ from aml_edge.exporters.preparation import (
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.whitening import Whitening
+from aml_edge.preprocessing import Fit, Preprocessing
 from aml_edge.quantization import post_training
 from aml_edge.quantization.calibration import CalibrationSet, LeftOut
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
@@ -41,6 +43,8 @@ from aml_edge.quantization_record import (
 )
 
 SIDE = 64
+SPEC = ExportSpec(Format.ONNX, Precision.INT8, SIDE, Fit.LETTERBOX)
+SQUARE = Preprocessing(SIDE, Fit.LETTERBOX)
 Images = list[npt.NDArray[np.uint8]]
 Rows = npt.NDArray[np.float32]
 
@@ -150,7 +154,7 @@ def stored(prepared: PreparedStudent) -> StoredQuantization:
 def test_a_trained_student_keeps_its_own_weights_and_its_integers(
     network: DeployableStudent, stored: StoredQuantization, photographs: Images, student_rows: Rows
 ) -> None:
-    found = prepared_by_training(network, Precision.INT8, stored, SIDE)
+    found = prepared_by_training(network, SPEC, stored, SQUARE)
     assert found.record == stored.record
     assert found.quantized.quantization == stored.quantization
     assert (found.images, found.post_training) == ((), None)
@@ -167,7 +171,7 @@ def test_a_whitening_follows_the_integers_of_a_trained_student(
     whitened_rows: npt.NDArray[np.float64],
 ) -> None:
     whitened = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
-    found = prepared_by_training(whitened, Precision.INT8, stored, SIDE)
+    found = prepared_by_training(whitened, SPEC, stored, SQUARE)
     with torch.inference_mode():
         floating = FakeQuantizedNetwork(found.quantized.graph, None)(torch.from_numpy(np.stack(photographs)))
     assert np.abs(floating.numpy() - whitened_rows).max() < 1e-4  # the whitening enlarges differences forty times
@@ -181,10 +185,22 @@ def test_other_bits_than_were_trained_for_are_refused(
 ) -> None:
     other = replace(stored, record=replace(stored.record, activation_bits=bits))
     with pytest.raises(QuantizationError) as refusal:
-        prepared_by_training(network, precision, other, SIDE)
+        prepared_by_training(network, replace(SPEC, precision=precision), other, SQUARE)
     assert str(refusal.value) == (
         f"`precision` is '{precision}', but the student was trained for activations of {bits} bits; export it as "
         f"'{fitting}', or quantize a student that was trained in floating point."
+    )
+
+
+@pytest.mark.parametrize(("side", "fit"), [(96, Fit.LETTERBOX), (SIDE, Fit.SQUASH)])
+def test_other_images_than_it_was_trained_on_are_refused(
+    network: DeployableStudent, stored: StoredQuantization, side: int, fit: Fit
+) -> None:
+    with pytest.raises(QuantizationError) as refusal:
+        prepared_by_training(network, replace(SPEC, image_side_px=side, fit=fit), stored, SQUARE)
+    assert str(refusal.value) == (
+        f"`image_side_px` is {side} and `fit` is '{fit}', but the student was trained for its integers at 64 px and "
+        "'letterbox', which they hold for; export it so, or quantize a student that was trained in floating point."
     )
 
 
@@ -192,4 +208,4 @@ def test_integers_of_another_network_are_refused(network: DeployableStudent, sto
     activations = {name: one for name, one in stored.quantization.activations.items() if "blocks.2.0" not in name}
     other = replace(stored, quantization=replace(stored.quantization, activations=activations))
     with pytest.raises(QuantizationError, match=r"nothing says how the activation 'blocks\.2\.0"):
-        prepared_by_training(network, Precision.INT8, other, SIDE)
+        prepared_by_training(network, SPEC, other, SQUARE)

@@ -15,6 +15,7 @@ from aml_edge.exporters.quantization import search
 from aml_edge.exporters.quantization.block_prices import BlockPrices, size_prices
 from aml_edge.exporters.quantization.search import MixedPrecision, search_mixed_precision, verdict_of
 from aml_edge.exporters.quantization.sensitivity import AloneRows, embed_float, embed_quantized
+from aml_edge.exporters.quantization.trials import Trials
 from aml_edge.map_drop import Drop, measure_drop, split_queries
 from aml_edge.quantization.post_training import PostTraining
 from aml_edge.quantization_record import SearchBy, SearchRecord
@@ -110,7 +111,7 @@ def made_up(post_training: PostTraining, ruined: Any, monkeypatch: pytest.Monkey
             self._drops[blocks] = made_up = Drop(points, points - 0.1, points + 0.1, 20)
             return made_up
 
-        monkeypatch.setattr(search.Trials, "drop", drop)
+        monkeypatch.setattr(Trials, "drop", drop)
         every = dict.fromkeys(post_training.graph.blocks, 1.0) | dict(prices)
         return search_mixed_precision(network, ruined.queries, max_drop, BlockPrices(SearchBy.LATENCY, "ms", every))
 
