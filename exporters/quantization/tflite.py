@@ -14,7 +14,12 @@ import numpy as np
 from aml_edge.artifact import Precision
 from aml_edge.errors import MissingExtraError
 from aml_edge.exporters.quantization.proof import LARGEST_FLOAT_WEIGHT
-from aml_edge.exporters.quantization.tflite_operators import TfliteSites, find_sites
+from aml_edge.exporters.quantization.tflite_operators import (
+    HARD_SIGMOID_HIGH,
+    HARD_SIGMOID_SHIFT,
+    TfliteSites,
+    find_sites,
+)
 from aml_edge.exporters.quantization.tflite_sharing import without_repetition
 from aml_edge.quantization.graph import INPUT
 from aml_edge.quantization.post_training import QuantizedStudent
@@ -64,18 +69,23 @@ def _configure(converting: Any, sites: TfliteSites, quantized: QuantizedStudent)
             bits = quantization.of(sites.activations[number]).bits
             converting.add_static_config(scope, operator.name, activation_num_bits=bits, weight_num_bits=8)
     return {
-        tensors[number].name: _range(_stored(quantization, name, sites.image_scale), len(tensors[number].shape))
+        tensors[number].name: _range(_stored(quantization, name, number, sites), len(tensors[number].shape))
         for number, name in sites.activations.items()
         if name in quantization.activations
     }
 
 
-def _stored(quantization: Quantization, name: str, image_scale: float) -> TensorQuantization:
-    """Returns how an activation is stored in the file, whose image is scaled."""
+def _stored(quantization: Quantization, name: str, number: int, sites: TfliteSites) -> TensorQuantization:
+    """Returns how a tensor is stored that holds an activation: as that is, or as what the converter made of it."""
     stored = quantization.of(name)
-    if name != INPUT:
-        return stored
-    return TensorQuantization(stored.scale / image_scale, stored.zero_point, stored.bits)
+    if name == INPUT:
+        return TensorQuantization(stored.scale / sites.image_scale, stored.zero_point, stored.bits)
+    if number in sites.hard_sigmoids:
+        low, high = (
+            min(max(bound + HARD_SIGMOID_SHIFT, 0.0), HARD_SIGMOID_HIGH) for bound in (stored.low, stored.high)
+        )
+        return TensorQuantization.of_range(low, high, stored.bits)
+    return stored
 
 
 def _range(stored: TensorQuantization, rank: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from aml_edge.errors import ExportError
 from aml_edge.formats.flatbuffer import Flatbuffer
 from aml_edge.formats.tflite_graph import TfliteOperator, TfliteSubgraph, TfliteTensor, read_subgraphs
 from aml_edge.formats.tflite_metadata import IDENTIFIER
+from aml_edge.quantization.aten_graph import aten
 from aml_edge.quantization.graph import INPUT, Site, SiteGraph, SiteKind
 
 OPERATORS = {
@@ -26,6 +27,8 @@ OPERATORS = {
 }
 MOVING = ("PAD", "PADV2", "MAX_POOL_2D", "RESHAPE", "TRANSPOSE")
 """They give values that they were given, or constants."""
+HARD_SIGMOID_SHIFT, HARD_SIGMOID_HIGH = 3.0, 6.0
+"""A hard sigmoid is a sixth of its argument plus the first, cut off at zero and the second."""
 ROUNDING = 1e-6
 """Of one multiplication in single precision, relative, and some room."""
 
@@ -39,6 +42,8 @@ class TfliteSites:
         operators: number of the tensor that each site's operator gives → the site.
         activations: number of a tensor → name of the activation that it holds, moved or not.
         moving: operators that only move such an activation.
+        hard_sigmoids: numbers of the tensors that hold a site's result with 3 added, cut off at 0 and 6: the converter
+            puts the first half of a hard sigmoid into the convolution before it.
         image_scale: what the file's normalised image is of the network's; where the deviation is one for all channels,
             the converter divides the first weights by it and not the image.
     """
@@ -47,6 +52,7 @@ class TfliteSites:
     operators: Mapping[int, Site]
     activations: Mapping[int, str]
     moving: tuple[TfliteOperator, ...]
+    hard_sigmoids: frozenset[int]
     image_scale: float
 
 
@@ -65,7 +71,8 @@ def find_sites(model: bytes, graph: SiteGraph) -> TfliteSites:
         found.add(site, operator)
     moving = [one for one in subgraph.operators if one.name in MOVING and found.origin(one.inputs[0]) in found.names]
     moved = {one.outputs[0]: found.names[found.origin(one.inputs[0])] for one in moving}
-    return TfliteSites(subgraph, found.sites, {**found.names, **moved}, tuple(moving), found.image_scale)
+    names, hard_sigmoids = {**found.names, **moved}, frozenset(found.hard_sigmoids)
+    return TfliteSites(subgraph, found.sites, names, tuple(moving), hard_sigmoids, found.image_scale)
 
 
 def site_shape(shape: Iterable[object]) -> tuple[int, ...]:
@@ -81,6 +88,7 @@ class _Found:
     def __init__(self, subgraph: TfliteSubgraph, graph: SiteGraph) -> None:
         self.names: dict[int, str] = {}
         self.sites: dict[int, Site] = {}
+        self.hard_sigmoids: set[int] = set()
         self.image_scale = 1.0
         self._subgraph, self._graph = subgraph, graph
         self._moved = {one.outputs[0]: one.inputs[0] for one in subgraph.operators if one.name in MOVING}
@@ -102,6 +110,7 @@ class _Found:
             )
         if site.kind is SiteKind.CONVOLUTION:
             self._require_weights(site, operator, result)
+            self._require_bias(site, operator, result)
         self._add_inputs(site, operator)
         self.sites[operator.outputs[0]] = site
         self.names[operator.outputs[0]] = site.name
@@ -131,6 +140,17 @@ class _Found:
             same = np.allclose(weights * self.image_scale, expected.ravel(), rtol=ROUNDING, atol=0)
         if not same:
             raise _differs(f"the weights of '{site.name}' are not those of its {operator.name} ('{result.name}')")
+
+    def _require_bias(self, site: Site, operator: TfliteOperator, result: TfliteTensor) -> None:
+        stored, expected = self._subgraph.given(operator, 2), self._graph.state(site.bias).detach().numpy()
+        values = np.zeros_like(expected) if stored is None else np.frombuffer(stored.content, expected.dtype)
+        if np.array_equal(values, expected):
+            return
+        users = [user.target for user in self._graph.node(site.result).users]
+        raised = expected + np.float32(HARD_SIGMOID_SHIFT)
+        if users != [aten.hardsigmoid.default] or not np.array_equal(values, raised):
+            raise _differs(f"the biases of '{site.name}' are not those of its {operator.name} ('{result.name}')")
+        self.hard_sigmoids.add(operator.outputs[0])
 
 
 def _computes(subgraph: TfliteSubgraph, operator: TfliteOperator) -> bool:

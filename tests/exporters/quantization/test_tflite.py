@@ -29,6 +29,7 @@ from aml_edge.formats.tflite_file import take_census
 from aml_edge.native_output import output_discarded
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.networks.student import Student, StudentSpec
+from aml_edge.networks.torchvision_guard import import_timm
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
 from aml_edge.quantization.post_training import PostTrainingOptions, QuantizedStudent, quantize_post_training
@@ -243,6 +244,9 @@ def test_a_file_of_another_network_is_refused(lite0: Prepared) -> None:
         f"the TFLite file does not compute what the network does: the weights of '{site.name}' are not those of its "
     )
     assert "Export it in fp32, or report the backbone and the converter's version." in str(caught.value)
+    other = graph.with_state({site.bias: graph.state(site.bias).detach() + 3})
+    with pytest.raises(ExportError, match=f"the biases of '{site.name}' are not those of its "):
+        find_sites(lite0.model, other)
 
 
 def test_sites_in_another_order_are_refused(lite0: Prepared) -> None:
@@ -309,3 +313,23 @@ def test_what_is_hard_to_store_is_computed_as_simulated(
     assert smallest_cosine(quantized, int8, images) > NEAR
     wide = in_16_bits(quantized)
     assert smallest_cosine(wide, integers(Prepared(wide, model), Precision.INT8_INT16), images) > HARD
+
+
+def test_a_hard_sigmoid_that_the_converter_puts_into_a_convolution_is_computed_as_simulated(
+    calibration_crops: Images, convert: Convert
+) -> None:
+    student = shallow()
+    squeeze = import_timm().layers.SqueezeExcite(48, gate_layer="hard_sigmoid").eval()
+    with torch.no_grad():
+        squeeze.fc2.bias.copy_(torch.linspace(-3, 3, 48))
+    student.get_submodule("backbone.trunk.layer2.0").se = squeeze
+    images = calibration_crops[::3]
+    quantized = in_16_bits(quantize_post_training(DeployableStudent(student, Preprocessing()), images))
+    prepared = Prepared(quantized, convert(quantized.graph.network))
+    sites = find_sites(prepared.model, quantized.graph)
+    (raised,) = sites.hard_sigmoids
+    assert sites.activations[raised] == "layer2.0.se.fc2"
+    with pytest.raises(ExportError, match=r"the biases of 'layer2\.0\.se\.fc2' are not those"):
+        bias = next(site.bias for site in quantized.graph.sites if site.name == "layer2.0.se.fc2")
+        find_sites(prepared.model, quantized.graph.with_state({bias: quantized.graph.state(bias).detach() + 1}))
+    assert smallest_cosine(quantized, integers(prepared, Precision.INT8_INT16), images) > SAME
