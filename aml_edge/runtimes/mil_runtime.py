@@ -13,7 +13,7 @@ from aml_edge.embedder import Embeddings
 from aml_edge.errors import ArtifactError
 from aml_edge.formats.mil_program import MilProgram, load_program
 from aml_edge.pixels import Pixels
-from aml_edge.runtimes.fixed_input import embed_one_by_one, thread_count
+from aml_edge.runtimes.fixed_input import embed_one_by_one
 
 
 class MilEmbedder:
@@ -21,7 +21,7 @@ class MilEmbedder:
 
     Args:
         artifact: a Core ML package with its manifest.
-        threads: of one inference; None for all cores.
+        threads: of one inference; None for those that PyTorch has, which are all cores or what OMP_NUM_THREADS says.
 
     Raises:
         UnknownOperatorError: the program uses operators that the evaluator does not know; they are named.
@@ -34,7 +34,7 @@ class MilEmbedder:
         self.name = "mil evaluator cpu"
         self.space = artifact.manifest.space
         self.preprocessing = artifact.manifest.preprocessing
-        self._threads = thread_count(threads)
+        self._threads = threads
         program = load_program(artifact.path)
         self._input, self._output = _image_to_embedding(program, artifact)
         self._evaluator: MilEvaluator | None = MilEvaluator(program, str(artifact.path))

@@ -83,7 +83,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rows], Answering]:
 
     def let(rows: Rows) -> Answering:
         answering = Answering(rows)
-        monkeypatch.setattr(simulation_agreement, "open_artifact", lambda artifact, runtime: answering)
+        monkeypatch.setattr(simulation_agreement, "open_artifact", lambda artifact, runtime, threads: answering)
         return answering
 
     return let
@@ -149,7 +149,7 @@ def test_a_runtime_that_simulates_is_asked_about_fewer(
     answer: Callable[[Rows], Answering],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes seconds an image."""
+    """It is slow."""
     monkeypatch.setattr(simulation_agreement, "verification_runtime", lambda _: "mil")
     answering = answer(np.ones((60, 64), np.float32) + np.eye(60, 64, dtype=np.float32))
     found = measure_simulation(artifact, quantized, calibration_crops)
