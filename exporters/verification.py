@@ -16,6 +16,7 @@ from aml_edge.exporters.checks import Check, checks_of
 from aml_edge.exporters.compatibility import CompatibilityReport, Sides, measure_compatibility
 from aml_edge.exporters.half_precision import HalfPrecisionEmbedder
 from aml_edge.exporters.half_precision_agreement import HalfPrecisionAgreement, measure_half_precision
+from aml_edge.exporters.integer_reference import integer_reference
 from aml_edge.exporters.judgement import Judgement, judge
 from aml_edge.exporters.kernel_agreement import measure_kernels
 from aml_edge.exporters.remembering import RememberingEmbedder
@@ -122,21 +123,30 @@ class Verifier:
             return unverified(artifact, f"no image of {self._images.source} can be read; name others")
         standard = TOLERANCES[manifest.precision]
         tolerances = standard.overridden(options.tolerances)
-        report = self._measure(artifact, self._images, options)
+        reference = self._integer_student(manifest)
+        report = self._measure(artifact, self._images, options, reference)
         checks, note = checks_of(report, tolerances), _note(report, tolerances.differing(standard))
+        note += "" if reference is None else ", beside the student as it was trained, fake-quantized"
         return Verification(artifact.path, manifest, judge(report, tolerances), report, checks, note)
 
     def _measure(
-        self, artifact: Artifact, images: VerificationImages, options: VerificationOptions
+        self,
+        artifact: Artifact,
+        images: VerificationImages,
+        options: VerificationOptions,
+        reference: Embedder | None,
     ) -> CompatibilityReport:
         manifest = artifact.manifest
         preprocessing = self._checkpoint.preprocessing
-        student = self._student(preprocessing.fitted(manifest.preprocessing.fit, manifest.preprocessing.image_side_px))
+        student = reference or self._student(
+            preprocessing.fitted(manifest.preprocessing.fit, manifest.preprocessing.image_side_px)
+        )
+        native = student if student.preprocessing == preprocessing else self._student(preprocessing)
         name = options.runtime or verification_runtime(artifact)
         runtime = open_artifact(artifact, name)
         try:
             file = RememberingEmbedder(runtime)
-            sides = Sides(student, file, native_student=self._student(preprocessing))
+            sides = Sides(student, file, native_student=native)
             report = measure_compatibility(
                 sides, self._index, images, searches=options.searches, progress=options.progress
             )
@@ -156,6 +166,12 @@ class Verifier:
         network = DeployableStudent(self._checkpoint.student, self._checkpoint.preprocessing, self._whitening)
         rounding = evaluator or HalfPrecisionEmbedder(network, self._index.space, student.preprocessing)
         return measure_half_precision(rounding, student, network, images.items, progress)
+
+    def _integer_student(self, manifest: Manifest) -> Embedder | None:
+        """Returns what a file that was trained for its integers is held to; None for any other file."""
+        space = self._index.space
+        reference = integer_reference(self._checkpoint, manifest, self._whitening, space)
+        return None if reference is None else RememberingEmbedder(reference)
 
     def _student(self, preprocessing: Preprocessing) -> Embedder:
         if preprocessing not in self._students:

@@ -112,4 +112,4 @@ def _named(plan: TrainingPlan, network: Trainable, name: str) -> StudentCheckpoi
     space = start.space
     if plan.recipe.settings.mode is Mode.SYMMETRIC:
         space = EmbeddingSpace(name, weights_sha256(network), network.dimension)
-    return replace(start, student=network, name=name, space=space, trained=True)
+    return replace(start, student=network, name=name, space=space, trained=True, file=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class StudentCheckpoint:
         space: the space its embeddings live in.
         preprocessing: what it was trained with.
         trained: False where the weights are random, good for sizes and speeds only.
+        file: that it was loaded from; what was stored beside it belongs to it.
     """
 
     student: Student
@@ -61,6 +62,7 @@ class StudentCheckpoint:
     space: EmbeddingSpace
     preprocessing: Preprocessing
     trained: bool
+    file: Path | None = field(default=None, compare=False)
 
     @property
     def weights_sha256(self) -> str:
@@ -148,7 +150,7 @@ def load_student(path: Path, *, space: EmbeddingSpace | None = None) -> StudentC
         return _published_student(file, space)
     record, weights = read_recorded_weights(file)
     try:
-        return _student(record, weights, str(file))
+        return replace(_student(record, weights, str(file)), file=file)
     except _DAMAGED as problem:
         raise _unreadable(file, problem) from None
 
