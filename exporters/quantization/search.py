@@ -48,8 +48,8 @@ class FloatBlock:
         """The reason, in words."""
         lost = self.without
         return (
-            f"in integers {lost.points:.2f} points [{lost.low:.2f}, {lost.high:.2f}] of mAP are lost on {lost.queries} "
-            f"queries, for {self.price} less"
+            f"in integers up to {lost.high:.2f} points of mAP may be lost ({lost.points:.2f} [{lost.low:.2f}, "
+            f"{lost.high:.2f}] on {lost.queries} queries), for {self.price} less"
         )
 
 

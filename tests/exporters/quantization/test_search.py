@@ -46,8 +46,8 @@ def test_the_ruined_block_alone_goes_back_to_floating_point(ruined: Any, found: 
     assert kept.without.points > 20
     lost = kept.without
     assert found.reasons == {
-        ruined.block: f"in integers {lost.points:.2f} points [{lost.low:.2f}, {lost.high:.2f}] of mAP are lost on 12 "
-        "queries, for 0.24 MB less"
+        ruined.block: f"in integers up to {lost.high:.2f} points of mAP may be lost ({lost.points:.2f} "
+        f"[{lost.low:.2f}, {lost.high:.2f}] on 12 queries), for 0.24 MB less"
     }
 
 
@@ -153,9 +153,9 @@ def test_blocks_that_were_not_needed_are_given_back_the_dearest_first(made_up: S
     assert found.drop.points == pytest.approx(0.2)
     reasons = found.reasons
     assert reasons["blocks.0.0"].startswith(
-        "in integers 0.50 points [0.40, 0.60] of mAP are lost on 20 queries, for 1.00"
+        "in integers up to 0.60 points of mAP may be lost (0.50 [0.40, 0.60] on 20 queries), for 1.00"
     )
-    assert reasons["blocks.1.1"].startswith("in integers 2.20 points")
+    assert "(2.20 [" in reasons["blocks.1.1"]
 
 
 def test_where_nothing_holds_the_best_is_given_and_one_block_stays_in_integers(made_up: Search) -> None:
@@ -163,7 +163,7 @@ def test_where_nothing_holds_the_best_is_given_and_one_block_stays_in_integers(m
     assert not found.held
     assert [one.block for one in found.chosen] == ["blocks.0.0", "blocks.1.0", "blocks.1.1"]
     assert found.drop.points == pytest.approx(1.0)
-    assert found.reasons["blocks.1.1"].startswith("in integers 2.00 points")
+    assert found.reasons["blocks.1.1"].startswith("in integers up to 2.10 points of mAP may be lost (2.00 [")
 
 
 def test_of_choices_that_lose_the_same_the_cheapest_is_the_best(made_up: Search) -> None:
