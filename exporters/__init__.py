@@ -34,6 +34,14 @@ class Exporter(Protocol):
         ...
 
 
+class Lowering(Protocol):
+    """Makes integers of one kind of model file."""
+
+    def __call__(self, path: Path, precision: Precision, quantized: QuantizedStudent | None) -> None:
+        """Replaces a file in floating point by one in a precision with integer weights, which is what `write` does."""
+        ...
+
+
 @dataclass(frozen=True)
 class FormatExporter:
     """An exporter and what the manifest says of it.
@@ -45,6 +53,7 @@ class FormatExporter:
         precisions: that it can write.
         tools: distributions whose versions the manifest records; the first is the converter's.
         extra: the extra of aml-edge that brings them, or None where they always are there.
+        lower: makes integers of a file in floating point; None where the format is written in integers at once.
     """
 
     name: str
@@ -53,6 +62,7 @@ class FormatExporter:
     precisions: tuple[Precision, ...]
     tools: tuple[str, ...]
     extra: str | None = None
+    lower: Lowering | None = None
 
     def versions(self) -> dict[str, str]:
         """Returns the installed version of each tool; raises `MissingExtraError` where one is not installed."""
@@ -70,7 +80,12 @@ _INTEGERS = (Precision.INT8_WEIGHTS, Precision.INT8_DYNAMIC, Precision.INT8, Pre
 
 EXPORTERS: dict[Format, FormatExporter] = {
     Format.ONNX: FormatExporter(
-        "ONNX", to_onnx.write_onnx, to_onnx.TARGET, _FLOATS + _INTEGERS, ("onnx", "onnxscript", "torch")
+        "ONNX",
+        to_onnx.write_onnx,
+        to_onnx.TARGET,
+        _FLOATS + _INTEGERS,
+        ("onnx", "onnxscript", "torch"),
+        lower=to_onnx.lower_onnx,
     ),
     Format.TFLITE: FormatExporter(
         "TFLite",
@@ -79,6 +94,7 @@ EXPORTERS: dict[Format, FormatExporter] = {
         _FLOATS + _INTEGERS,
         ("litert-torch", "ai-edge-quantizer", "torch"),
         "tflite",
+        to_tflite.lower_tflite,
     ),
     Format.COREML: FormatExporter(
         "Core ML",

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aml_edge.artifact import Artifact, Format, Verdict
+from aml_edge.artifact import Artifact, Manifest, Verdict
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
-from aml_edge.embedder import Embedder
-from aml_edge.exporters.export import export_student
+from aml_edge.exporters import EXPORTERS
 from aml_edge.exporters.export_spec import ExportSpec
+from aml_edge.exporters.files_to_time import FilesToTime
 from aml_edge.exporters.judgement import Judgement
 from aml_edge.exporters.preparation import PreparedStudent
 from aml_edge.exporters.quantization.block_prices import (
@@ -125,20 +125,27 @@ class BudgetSearch:
         assert post_training is not None
         if self._budget.by is SearchBy.SIZE:
             return size_prices(post_training.graph)
-        if spec.format is Format.COREML:  # no machine but a Mac times it
+        if EXPORTERS[spec.format].lower is None:  # Core ML, which no machine but a Mac times
             return operation_prices(post_training.graph)
+        blocks = [block for block in post_training.graph.blocks if block not in post_training.float_blocks]
         with TemporaryDirectory() as folder:
+            files = FilesToTime(post_training.quantized(), spec, self._manifest(spec), Path(folder))
+            image = prepared.images[0]
+            return latency_prices(blocks, post_training.float_blocks, files.open, image, progress=progress)
 
-            def open_file(float_blocks: frozenset[str]) -> Embedder:
-                made = replace(prepared, quantized=post_training.quantized(float_blocks))
-                out = Path(folder) / f"{len(list(Path(folder).iterdir()))}"
-                artifact = export_student(
-                    self._checkpoint, spec, out, whitening=self._whitening, space=self._index.space, quantized=made
-                )
-                return open_artifact(artifact, threads=1)
-
-            blocks = [block for block in post_training.graph.blocks if block not in post_training.float_blocks]
-            return latency_prices(blocks, post_training.float_blocks, open_file, prepared.images[0], progress=progress)
+    def _manifest(self, spec: ExportSpec) -> Manifest:
+        """Returns what a runtime has to know of a file."""
+        checkpoint = self._checkpoint
+        return Manifest(
+            space=self._index.space,
+            preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
+            student=checkpoint.name,
+            backbone=checkpoint.student.spec.backbone,
+            weights_sha256=checkpoint.weights_sha256,
+            format=spec.format,
+            precision=spec.precision,
+            target=EXPORTERS[spec.format].target,
+        )
 
 
 def with_search(artifact: Artifact, record: SearchRecord) -> Artifact:

@@ -49,6 +49,14 @@ def write_onnx(
     path.write_bytes(_with_integers(model, spec.precision, quantized).SerializeToString())
 
 
+def lower_onnx(path: Path, precision: Precision, quantized: QuantizedStudent | None) -> None:
+    """Replaces a file in floating point by one with integer weights; raises as `write_onnx`."""
+    import onnx
+
+    model = _with_integers(onnx.load_model_from_string(path.read_bytes()), precision, quantized)
+    path.write_bytes(model.SerializeToString())
+
+
 def _with_integers(model: ModelProto, precision: Precision, quantized: QuantizedStudent | None) -> ModelProto:
     if quantized is not None:
         return quantize_onnx(model, quantized)

@@ -33,7 +33,12 @@ def write_tflite(
     if spec.precision is Precision.FP16:
         _halve_weights(path)
     elif spec.precision.has_integer_weights:
-        path.write_bytes(quantized_tflite(path.read_bytes(), spec.precision, quantized))
+        lower_tflite(path, spec.precision, quantized)
+
+
+def lower_tflite(path: Path, precision: Precision, quantized: QuantizedStudent | None) -> None:
+    """Replaces a file in floating point by one with integer weights; raises as `quantized_tflite`."""
+    path.write_bytes(quantized_tflite(path.read_bytes(), precision, quantized))
 
 
 class _NamedOutput(nn.Module):
