@@ -379,8 +379,12 @@ def test_a_tolerance_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("runtime", "message"),
     [
-        ("litert", "`runtime` is 'litert', which does not run onnx files; onnxruntime would."),
-        ("none", "`runtime` is 'none'; it must be one of onnxruntime, litert, tensorflow, coreml, mil."),
+        ("litert", "`runtime` is 'litert', which does not run onnx files; onnxruntime, onnxruntime-precise would."),
+        (
+            "none",
+            "`runtime` is 'none'; it must be one of onnxruntime, onnxruntime-precise, litert, litert-reference, "
+            "tensorflow, coreml, mil.",
+        ),
     ],
 )
 def test_a_runtime_that_cannot_run_the_file_is_refused(
