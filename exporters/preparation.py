@@ -14,7 +14,7 @@ from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
 from aml_edge.quantization.calibration import CalibrationSet
 from aml_edge.quantization.dead_channels import with_biases_that_fit
-from aml_edge.quantization.graph import HEAD, site_graph
+from aml_edge.quantization.graph import site_graph
 from aml_edge.quantization.post_training import (
     PostTraining,
     PostTrainingOptions,
@@ -23,10 +23,6 @@ from aml_edge.quantization.post_training import (
 )
 from aml_edge.quantization.stored import StoredQuantization
 from aml_edge.quantization_record import QuantizationMethod, QuantizationRecord, SearchRecord
-
-WHY_HEAD = "GeM and L2 take powers and divide by small numbers, for which 256 steps are too few"
-WHY_STEM = "an image's own 256 steps do not fit those of its normalised values, and floating point took no longer"
-WHY_ASKED = "asked for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +80,7 @@ def prepare(
     """
     options = replace(options or PostTrainingOptions(), activation_bits=activation_bits(precision))
     post_training = observed_for_quantization(network, calibration.images, options, progress)
-    record = QuantizationRecord(
-        method=QuantizationMethod.POST_TRAINING,
-        calibration=calibration.record,
-        float_blocks=_reasons(post_training),
-        equalised=options.equalise,
-        bias_corrected=options.correct_bias,
-        activation_bits=options.activation_bits,
-    )
+    record = post_training.record(QuantizationMethod.POST_TRAINING, calibration.record)
     return PreparedStudent(post_training.quantized(), record, calibration.images, post_training)
 
 
@@ -126,11 +115,3 @@ def prepared_by_training(
     graph = site_graph(network, spec.image_side_px)
     fitted = with_biases_that_fit(graph, stored.quantization)
     return PreparedStudent(QuantizedStudent(fitted, stored.quantization), stored.record)
-
-
-def _reasons(post_training: PostTraining) -> dict[str, str]:
-    """Returns why each block that the options leave in floating point stays there, in run order."""
-    options, blocks = post_training.options, post_training.graph.blocks
-    by_default = {HEAD: WHY_HEAD} if options.float_head else {}
-    by_default |= {blocks[0]: WHY_STEM} if options.float_stem else {}
-    return {block: by_default.get(block, WHY_ASKED) for block in blocks if block in post_training.float_blocks}

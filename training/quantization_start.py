@@ -20,15 +20,11 @@ from aml_edge.pixels import Pixels
 from aml_edge.preprocessing import Preprocessing
 from aml_edge.progress import Progress
 from aml_edge.quantization.calibration import DEFAULT_COUNT, FEWEST_IMAGES
-from aml_edge.quantization.graph import HEAD
-from aml_edge.quantization.post_training import PostTrainingOptions, quantize_post_training
-from aml_edge.quantization_record import CalibrationRecord, Draw, QuantizationMethod, QuantizationRecord
+from aml_edge.quantization.post_training import observed_for_quantization
+from aml_edge.quantization_record import CalibrationRecord, Draw, QuantizationMethod
 from aml_edge.training.batches import LOADING_WORKERS
 from aml_edge.training.quantization_aware import QuantizationAwareStudent
 from aml_edge.training.training_set import TrainingSet
-
-_WHY_FLOAT = {HEAD: "GeM and L2 stay in floating point"}
-_WHY_FLOAT_STEM = "an image's 256 steps do not fit the integers of its normalised values"
 
 
 def quantization_aware(
@@ -48,20 +44,10 @@ def quantization_aware(
         ImageBatchError: images cannot be read; all of them are listed.
     """
     drawn, calibration = _calibration(images, start.preprocessing, data, seed=seed, progress=progress)
-    options = PostTrainingOptions()
     network = DeployableStudent(start.student, start.preprocessing)
-    quantized = quantize_post_training(network, drawn, options, progress)
-    record = QuantizationRecord(
-        method=QuantizationMethod.TRAINING,
-        calibration=calibration,
-        float_blocks={
-            block: _WHY_FLOAT.get(block, _WHY_FLOAT_STEM) for block in sorted(quantized.quantization.float_blocks)
-        },
-        equalised=options.equalise,
-        bias_corrected=options.correct_bias,
-        activation_bits=options.activation_bits,
-    )
-    return QuantizationAwareStudent(start.student, quantized, record)
+    post_training = observed_for_quantization(network, drawn, progress=progress)
+    record = post_training.record(QuantizationMethod.TRAINING, calibration)
+    return QuantizationAwareStudent(start.student, post_training.quantized(), record)
 
 
 def _calibration(

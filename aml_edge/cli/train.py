@@ -155,7 +155,7 @@ def _planned(
 
 
 def _require_start(start: StartOptions, out: Path) -> None:
-    """Raises `UsageError` where one of --qat and --from misses the other, or the run would replace what it is from."""
+    """Raises `UsageError` where --qat or --from misses the other, --from is not there, or would be replaced."""
     if start.qat and start.student is None:
         raise UsageError("`qat` starts from a trained student, and `from` is missing; name its run folder: --from RUN.")
     if start.student is None:
@@ -164,6 +164,10 @@ def _require_start(start: StartOptions, out: Path) -> None:
         raise UsageError(
             f"`from` is {start.student}, which only a quantization-aware training starts from; add --qat, or leave "
             "--from out: a recipe makes its own network."
+        )
+    if not start.student.exists():
+        raise UsageError(
+            f"`from` is {start.student}, which does not exist; name a run's folder, or the file of a student."
         )
     if out.resolve() in (start.student.resolve(), start.student.resolve().parent):
         raise UsageError(f"`out` is {out}, where the student of --from lies; name another folder.")

@@ -15,6 +15,11 @@ from aml_edge.quantization.equalisation import equalised
 from aml_edge.quantization.graph import HEAD, SiteGraph, site_graph
 from aml_edge.quantization.observation import Observations, observe, quantization_of
 from aml_edge.quantization.quantization import Quantization
+from aml_edge.quantization_record import CalibrationRecord, QuantizationMethod, QuantizationRecord
+
+WHY_HEAD = "GeM and L2 take powers and divide by small numbers, for which 256 steps are too few"
+WHY_STEM = "an image's own 256 steps do not fit those of its normalised values, and floating point took no longer"
+WHY_ASKED = "asked for"
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,25 @@ class PostTraining:
         stem = {self.graph.blocks[0]} if self.options.float_stem else set()
         head = {HEAD} if self.options.float_head else set()
         return self.options.float_blocks | stem | head
+
+    def record(self, method: QuantizationMethod, calibration: CalibrationRecord) -> QuantizationRecord:
+        """Returns what a manifest says of the network in integers: each block in floating point, in run order, and why.
+
+        Args:
+            method: how it goes on from here.
+            calibration: the images that it was observed on.
+        """
+        by_default = {HEAD: WHY_HEAD} if self.options.float_head else {}
+        by_default |= {self.graph.blocks[0]: WHY_STEM} if self.options.float_stem else {}
+        blocks = [block for block in self.graph.blocks if block in self.float_blocks]
+        return QuantizationRecord(
+            method=method,
+            calibration=calibration,
+            float_blocks={block: by_default.get(block, WHY_ASKED) for block in blocks},
+            equalised=self.options.equalise,
+            bias_corrected=self.options.correct_bias,
+            activation_bits=self.options.activation_bits,
+        )
 
     def quantized(self, float_blocks: Iterable[str] | None = None) -> QuantizedStudent:
         """Returns the network prepared for integers in all blocks but some.

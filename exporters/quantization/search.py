@@ -36,7 +36,7 @@ class FloatBlock:
     Args:
         block: which.
         without: what is lost if it too is in integers, on the queries that chose.
-        price: what its floating point costs, with its unit.
+        price: what its floating point costs, with its unit; empty where it costs nothing.
     """
 
     block: str
@@ -47,9 +47,10 @@ class FloatBlock:
     def why(self) -> str:
         """The reason, in words."""
         lost = self.without
+        gain = f"for {self.price} less" if self.price else "and floating point costs nothing"
         return (
             f"in integers up to {lost.high:.2f} points of mAP may be lost ({lost.points:.2f} [{lost.low:.2f}, "
-            f"{lost.high:.2f}] on {lost.queries} queries), for {self.price} less"
+            f"{lost.high:.2f}] on {lost.queries} queries), {gain}"
         )
 
 
@@ -115,7 +116,7 @@ def search_mixed_precision(
         chosen = _held(_order(post_training, selection, prices, progress), trials, prices, progress)
     best = trials.best(prices) if chosen is None else chosen
     kept = [
-        FloatBlock(block, trials.without[block], prices.text(prices.of_block[block]))
+        FloatBlock(block, trials.without[block], prices.text(price) if (price := prices.of_block[block]) > 0 else "")
         for block in blocks
         if block in best
     ]

@@ -109,6 +109,15 @@ def test_without_a_student_it_is_asked_for(command_line: CommandLine, data: Path
     )
 
 
+def test_a_student_that_is_not_there_is_wrong_usage(command_line: CommandLine, data: Path, tmp_path: Path) -> None:
+    done = command_line("train", "--qat", "--from", "nowhere", "--data", data, "--out", tmp_path / "run", "--cpu")
+    assert (done.code, done.err) == (
+        2,
+        "error: `from` is nowhere, which does not exist; name a run's folder, or the file of a student.\n",
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_student_without_qat_is_refused(command_line: CommandLine, arguments: tuple[object, ...]) -> None:
     student = arguments[3]
     done = command_line(*(one for one in arguments if one != "--qat"))

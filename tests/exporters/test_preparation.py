@@ -15,9 +15,6 @@ from aml_edge.errors import QuantizationError
 from aml_edge.exporters import preparation
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.preparation import (
-    WHY_ASKED,
-    WHY_HEAD,
-    WHY_STEM,
     PreparedStudent,
     activation_bits,
     prepare,
@@ -31,7 +28,7 @@ from aml_edge.quantization import post_training
 from aml_edge.quantization.calibration import CalibrationSet, LeftOut
 from aml_edge.quantization.fake_quantized import FakeQuantizedNetwork
 from aml_edge.quantization.graph import SiteGraph, site_graph
-from aml_edge.quantization.post_training import PostTrainingOptions, QuantizedStudent
+from aml_edge.quantization.post_training import WHY_ASKED, WHY_HEAD, WHY_STEM, PostTrainingOptions, QuantizedStudent
 from aml_edge.quantization.stored import StoredQuantization
 from aml_edge.quantization_record import (
     CalibrationRecord,

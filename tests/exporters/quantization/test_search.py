@@ -166,6 +166,12 @@ def test_where_nothing_holds_the_best_is_given_and_one_block_stays_in_integers(m
     assert found.reasons["blocks.1.1"].startswith("in integers up to 2.10 points of mAP may be lost (2.00 [")
 
 
+def test_a_block_that_is_faster_in_floating_point_is_said_to_cost_nothing(made_up: Search) -> None:
+    found = made_up({"blocks.2.0": 2.0}, 0.5, {"blocks.2.0": -0.15})
+    (kept,) = found.chosen
+    assert kept.why.endswith("on 20 queries), and floating point costs nothing")
+
+
 def test_of_choices_that_lose_the_same_the_cheapest_is_the_best(made_up: Search) -> None:
     found = made_up({"blocks.2.0": 2.0}, 0.5, {"blocks.2.0": 100.0})
     assert (found.held, found.chosen) == (False, ())
