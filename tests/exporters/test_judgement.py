@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from aml_edge.artifact import Precision, Verdict
+from aml_edge.bootstrap import Interval
 from aml_edge.errors import VerificationError, VerificationNotRunError
 from aml_edge.exporters.agreement import EmbeddingAgreement, PairError, Spread
 from aml_edge.exporters.checks import Check, checks_of
@@ -32,8 +33,8 @@ def with_agreement(report: CompatibilityReport, **changes: object) -> Compatibil
 
 def with_medium_loss(report: CompatibilityReport, points: float) -> CompatibilityReport:
     assert report.retrieval is not None and report.retrieval.medium is not None
-    interval = report.retrieval.medium.export.interval
-    medium = replace(report.retrieval.medium, export=MapDifference(-points / 100, interval))
+    change = MapDifference(-points / 100, Interval(-(points + 0.3) / 100, -(points - 0.2) / 100))
+    medium = replace(report.retrieval.medium, export=change)
     return replace(report, retrieval=replace(report.retrieval, medium=medium))
 
 
@@ -59,7 +60,7 @@ def test_a_report_within_all_tolerances_is_verified(report: CompatibilityReport)
 MISSES: dict[str, tuple[Change, str]] = {
     "map": (
         lambda report: with_medium_loss(report, 0.6),
-        "points of mAP lost by the export, medium: 0.6, at most 0.5 is allowed",
+        "points of mAP lost by the export, medium: 0.6 [0.40, 0.90] on 60 queries, at most 0.5 is allowed",
     ),
     "overlap": (
         lambda report: with_overlap(report, 0.94),
