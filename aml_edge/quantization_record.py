@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
@@ -102,6 +102,8 @@ class QuantizationRecord:
         activation_bits: 8 or 16.
         simulation: None where it was not measured.
         search: None where there was none.
+        trained_from: SHA-256 of the weights of the student that training for integers began from; None where there
+            was none.
     """
 
     method: QuantizationMethod
@@ -112,6 +114,7 @@ class QuantizationRecord:
     activation_bits: int
     simulation: SimulationAgreement | None = None
     search: SearchRecord | None = None
+    trained_from: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Returns the record as JSON values."""
@@ -135,6 +138,7 @@ class QuantizationRecord:
             activation_bits=bits,
             simulation=_optional(values["simulation"], _simulation),
             search=_optional(values["search"], _search),
+            trained_from=_optional(values["trained_from"], _sha256),
         )
 
 
@@ -147,11 +151,15 @@ def _optional(record: object, read: Callable[[object], _Part]) -> _Part | None:
 
 def _calibration(record: object) -> CalibrationRecord:
     values = _values(record, CalibrationRecord)
-    sha256 = _text(values, "sha256")
-    if not _SHA256.fullmatch(sha256):
-        raise ValueError("what it says of its calibration has a sha256 that is none")
+    sha256 = _sha256(values["sha256"])
     count, seed, draw = _whole(values, "count"), _whole(values, "seed"), Draw(_text(values, "draw"))
     return CalibrationRecord(_text(values, "source"), count, seed, draw, sha256)
+
+
+def _sha256(record: object) -> str:
+    if not isinstance(record, str) or not _SHA256.fullmatch(record):
+        raise ValueError("what it says of its quantization has a sha256 that is none")
+    return record
 
 
 def _simulation(record: object) -> SimulationAgreement:
@@ -174,10 +182,12 @@ def _search(record: object) -> SearchRecord:
 
 
 def _values(record: object, kind: type) -> Mapping[str, object]:
+    """Returns the fields of a record; those that an older one lacks have their defaults."""
+    defaults = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
     names = {field.name for field in fields(kind)}
-    if not isinstance(record, dict) or set(record) != names:
+    if not isinstance(record, dict) or not names - defaults.keys() <= record.keys() <= names:
         raise TypeError(f"what it says of its quantization does not have the fields {', '.join(sorted(names))}")
-    return record
+    return defaults | record
 
 
 def _text(values: Mapping[str, object], name: str) -> str:

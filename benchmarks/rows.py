@@ -24,7 +24,7 @@ SIMULATED = "simulated: its speed says nothing of the runtime that it stands for
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one student that take the same pixels into the same space.
+    """Files of one student, or trained from it for integers, that take the same pixels into the same space.
 
     Args:
         artifacts: at least one.
@@ -64,11 +64,21 @@ class Row:
 
 
 def group_artifacts(artifacts: Sequence[Artifact]) -> tuple[tuple[Artifact, ...], ...]:
-    """Returns the artifacts by student, pixels and space, in the order in which each was first met."""
+    """Returns the artifacts by student, pixels and space, in the order in which each was first met.
+
+    What was trained for integers stands behind the files of the student that it was trained from, if there are any.
+    """
     groups: dict[tuple[str, object, str], list[Artifact]] = {}
+    trained_for_integers = []
     for artifact in artifacts:
-        manifest = artifact.manifest
-        key = (manifest.weights_sha256, manifest.preprocessing, manifest.space.fingerprint)
+        if _trained_from(artifact) is None:
+            groups.setdefault(_group_of(artifact, artifact.manifest.weights_sha256), []).append(artifact)
+        else:
+            trained_for_integers.append(artifact)
+    for artifact in trained_for_integers:
+        key = _group_of(artifact, _trained_from(artifact) or "")
+        if key not in groups:
+            key = _group_of(artifact, artifact.manifest.weights_sha256)
         groups.setdefault(key, []).append(artifact)
     return tuple(tuple(group) for group in groups.values())
 
@@ -107,11 +117,8 @@ def file_rows(artifacts: Sequence[Artifact], runtimes: Sequence[str], threads: S
         threads: numbers of threads, fewest first.
     """
     rows = [row for artifact in artifacts for row in _rows_of(artifact, runtimes, threads)]
-    same = Counter(row.label for row in rows)
-    return tuple(
-        replace(row, label=f"{row.label}, {row.artifact.path.name}") if same[row.label] > 1 and row.artifact else row
-        for row in rows
-    )
+    by_name = _told_apart(rows, [row.artifact and row.artifact.path.name for row in rows])
+    return _told_apart(rows, [row.artifact and row.artifact.path for row in rows]) if _alike(by_name) else by_name
 
 
 def fp32_place(rows: Sequence[Row], row: Row) -> int | None:
@@ -158,6 +165,30 @@ def simulator_of(model_format: Format) -> Runtime | None:
     return next((runtime for runtime in fitting if runtime.runs_here()), None)
 
 
+def _trained_from(artifact: Artifact) -> str | None:
+    quantization = artifact.manifest.quantization
+    return None if quantization is None else quantization.trained_from
+
+
+def _group_of(artifact: Artifact, weights_sha256: str) -> tuple[str, object, str]:
+    manifest = artifact.manifest
+    return weights_sha256, manifest.preprocessing, manifest.space.fingerprint
+
+
+def _alike(rows: Sequence[Row]) -> set[str]:
+    """Returns the labels that several rows have."""
+    return {label for label, count in Counter(row.label for row in rows).items() if count > 1}
+
+
+def _told_apart(rows: Sequence[Row], names: Sequence[object]) -> tuple[Row, ...]:
+    """Returns the rows, a name added to each label that several have."""
+    alike = _alike(rows)
+    return tuple(
+        replace(row, label=f"{row.label}, {name}") if row.label in alike else row
+        for row, name in zip(rows, names, strict=True)
+    )
+
+
 def _rows_of(artifact: Artifact, runtimes: Sequence[str], threads: Sequence[int]) -> Iterator[Row]:
     manifest = artifact.manifest
     integer = manifest.precision.has_integer_activations
@@ -179,7 +210,8 @@ def _rows_of(artifact: Artifact, runtimes: Sequence[str], threads: Sequence[int]
 def _label(artifact: Artifact, runtime: Runtime) -> str:
     """Returns format, precision and runtime, and a file's integer kernels where the runtime's name has them not."""
     kernels = kernels_of(artifact, runtime.name) if runtime.exact_for is None else None
-    named = f"{artifact.manifest.format} {artifact.manifest.precision}, {runtime.name}"
+    trained = "" if _trained_from(artifact) is None else " trained"
+    named = f"{artifact.manifest.format} {artifact.manifest.precision}{trained}, {runtime.name}"
     return named if kernels is None else f"{named} {kernels}"
 
 

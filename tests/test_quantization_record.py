@@ -29,6 +29,7 @@ RECORD = QuantizationRecord(
     search=SearchRecord(0.5, SearchBy.LATENCY, 30, 40, 0.125, -0.25, 0.5, True),
 )
 BARE = QuantizationRecord(QuantizationMethod.TRAINING, None, {}, False, False, 16)
+TRAINED = replace(BARE, trained_from="a" * 64)
 
 Json = dict[str, Any]
 
@@ -38,7 +39,7 @@ def as_read(record: QuantizationRecord) -> Json:
     return loaded
 
 
-@pytest.mark.parametrize("record", [RECORD, BARE])
+@pytest.mark.parametrize("record", [RECORD, BARE, TRAINED])
 def test_a_record_that_is_read_again_is_the_same(record: QuantizationRecord) -> None:
     assert QuantizationRecord.from_json(as_read(record)) == record
 
@@ -72,7 +73,9 @@ HOSTILE = "what it says of its quantization has "
         (None, "bias_corrected", None, HOSTILE + "neither true nor false in `bias_corrected`"),
         (None, "activation_bits", 4, HOSTILE + "activation bits that are neither 8 nor 16"),
         (None, "activation_bits", True, HOSTILE + "activation bits that are neither 8 nor 16"),
-        ("calibration", "sha256", "e" * 63, "what it says of its calibration has a sha256 that is none"),
+        ("calibration", "sha256", "e" * 63, HOSTILE + "a sha256 that is none"),
+        (None, "trained_from", "F" * 64, HOSTILE + "a sha256 that is none"),
+        (None, "trained_from", 7, HOSTILE + "a sha256 that is none"),
         ("calibration", "count", -1, HOSTILE + "no whole number from 0 on in `count`"),
         ("calibration", "count", 1.5, HOSTILE + "no whole number from 0 on in `count`"),
         ("calibration", "seed", True, HOSTILE + "no whole number from 0 on in `seed`"),
@@ -102,7 +105,7 @@ def test_something_else_than_a_record_is_refused(record: object) -> None:
         QuantizationRecord.from_json(record)
     assert str(refusal.value) == (
         "what it says of its quantization does not have the fields activation_bits, bias_corrected, calibration, "
-        "equalised, float_blocks, method, search, simulation"
+        "equalised, float_blocks, method, search, simulation, trained_from"
     )
 
 
@@ -111,6 +114,12 @@ def test_something_else_than_a_record_is_refused(record: object) -> None:
 def test_a_part_that_is_none_is_refused(part: str, value: object) -> None:
     with pytest.raises(TypeError, match="what it says of its quantization does not have the fields "):
         QuantizationRecord.from_json(as_read(RECORD) | {part: value})
+
+
+def test_a_record_from_before_a_field_was_there_is_read() -> None:
+    older = as_read(BARE)
+    del older["trained_from"], older["search"]
+    assert QuantizationRecord.from_json(older) == BARE
 
 
 def test_a_field_that_is_not_known_is_refused() -> None:

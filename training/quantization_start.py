@@ -7,6 +7,7 @@ the training starts.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def quantization_aware(
     drawn, calibration = _calibration(images, start.preprocessing, data, seed=seed, progress=progress)
     network = DeployableStudent(start.student, start.preprocessing)
     post_training = observed_for_quantization(network, drawn, progress=progress)
-    record = post_training.record(QuantizationMethod.TRAINING, calibration)
+    record = replace(post_training.record(QuantizationMethod.TRAINING, calibration), trained_from=start.weights_sha256)
     return QuantizationAwareStudent(start.student, post_training.quantized(), record)
 
 

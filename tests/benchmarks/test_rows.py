@@ -24,6 +24,7 @@ from aml_edge.benchmarks.student_subject import StudentSubject
 from aml_edge.errors import UsageError
 from aml_edge.networks.checkpoints import StudentCheckpoint
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization_record import QuantizationMethod, QuantizationRecord
 from aml_edge.runtimes import RUNTIMES, Runtime
 from aml_edge.space import EmbeddingSpace
 
@@ -193,6 +194,52 @@ def test_rows_of_one_kind_are_told_apart_by_their_files(named: Named, installed:
         "onnx fp32, onnxruntime, b.onnx",
         "onnx fp16, onnxruntime",
     ]
+
+
+def test_rows_of_one_kind_and_file_name_are_told_apart_by_their_folders(
+    named: Named, installed: Callable[..., None]
+) -> None:
+    installed("onnxruntime")
+    files = [named("one/a.onnx"), named("two/a.onnx"), named("b.onnx", precision=Precision.FP16)]
+    assert [row.label for row in file_rows(files, (), (1,))] == [
+        "onnx fp32, onnxruntime, one/a.onnx",
+        "onnx fp32, onnxruntime, two/a.onnx",
+        "onnx fp16, onnxruntime",
+    ]
+
+
+def trained_for_integers(named: Named, name: str, start: str) -> Artifact:
+    record = QuantizationRecord(QuantizationMethod.TRAINING, None, {}, True, True, 8, trained_from=start)
+    return named(name, weights_sha256="8" * 64, precision=Precision.INT8, quantization=record)
+
+
+def test_what_was_trained_for_integers_stands_behind_the_student_that_it_was_trained_from(
+    named: Named, installed: Callable[..., None]
+) -> None:
+    installed("onnxruntime", "onnxruntime-precise")
+    fp32, int8 = named("1.onnx"), named("2.onnx", precision=Precision.INT8)
+    trained = trained_for_integers(named, "0.onnx", fp32.manifest.weights_sha256)
+    (group,) = group_artifacts([trained, fp32, int8])
+    assert group == (fp32, int8, trained)
+    rows = file_rows(group, (), (1,))
+    assert [row.label for row in rows] == [
+        "onnx fp32, onnxruntime",
+        "onnx int8, onnxruntime fast",
+        "onnx int8, onnxruntime-precise",
+        "onnx int8 trained, onnxruntime fast",
+        "onnx int8 trained, onnxruntime-precise",
+    ]
+    assert fp32_place(rows, rows[3]) == 0
+
+
+def test_what_was_trained_for_integers_is_a_student_of_its_own_without_the_other(named: Named) -> None:
+    other, fp32 = named("1.onnx"), named("2.onnx", weights_sha256="8" * 64)
+    trained = trained_for_integers(named, "3.onnx", "9" * 64)
+    assert group_artifacts([trained, other]) == ((other,), (trained,))
+    assert group_artifacts([trained, other, fp32]) == ((other,), (fp32, trained))
+    elsewhere = replace(trained.manifest, preprocessing=Preprocessing(64, Fit.SQUASH))
+    at_another_side = Artifact(trained.path, replace(elsewhere, weights_sha256="7" * 64))
+    assert group_artifacts([at_another_side, other]) == ((other,), (at_another_side,))
 
 
 def test_files_are_grouped_by_student_pixels_and_space(named: Named) -> None:

@@ -128,13 +128,21 @@ def test_a_student_that_has_learned_is_given_back_bit_for_bit(
     assert trained_start.weights_sha256 == before
 
 
-def test_the_record_says_how_it_was_calibrated(network: QuantizationAwareStudent) -> None:
+def test_the_record_says_how_it_was_calibrated_and_what_it_began_from(
+    network: QuantizationAwareStudent, trained_start: StudentCheckpoint
+) -> None:
     calibration = network.record.calibration
     assert calibration is not None
     assert calibration == CalibrationRecord("data/small", 18, 3, Draw.RANDOM, calibration.sha256)
     float_blocks = network.record.float_blocks
     assert network.record == QuantizationRecord(
-        QuantizationMethod.TRAINING, calibration, float_blocks, equalised=True, bias_corrected=True, activation_bits=8
+        QuantizationMethod.TRAINING,
+        calibration,
+        float_blocks,
+        equalised=True,
+        bias_corrected=True,
+        activation_bits=8,
+        trained_from=trained_start.weights_sha256,
     )
     assert set(float_blocks) == set(network.quantization.float_blocks) == {"conv_stem", "head"}
 
