@@ -102,16 +102,30 @@ def load_imagenet_backbone(name: str, *, progress: SayingProgress | None = None)
     return backbone
 
 
+def published_weights_path(name: str) -> Path:
+    """Returns where in the cache folder timm's file of a backbone lies, or would.
+
+    Raises:
+        UsageError: there is no such backbone, or no ImageNet weights of it were published.
+    """
+    return cache_folder() / f"{_repository(name).rpartition('/')[2]}.safetensors"
+
+
 def _published_file(name: str, progress: SayingProgress) -> Path:
     """Returns timm's file of a backbone, downloaded into the cache folder if it is not there."""
+    path = published_weights_path(name)
+    url = f"{HUB_URL}/{_repository(name)}/resolve/main/model.safetensors"
+    download(RemoteFile((url,)), path, progress=progress)
+    return path
+
+
+def _repository(name: str) -> str:
+    """Returns the Hugging Face repository of timm's ImageNet weights."""
     spec = backbone_spec(name)
     published = spec.imagenet or import_timm().models.get_pretrained_cfg(spec.timm_name).hf_hub_id
     if not published:
         raise UsageError(f"`backbone` is '{IMAGENET_PREFIX}{name}', but timm publishes no weights of it; name another.")
-    repository = published if "/" in published else f"timm/{published}"
-    path = cache_folder() / f"{repository.rpartition('/')[2]}.safetensors"
-    download(RemoteFile((f"{HUB_URL}/{repository}/resolve/main/model.safetensors",)), path, progress=progress)
-    return path
+    return str(published) if "/" in published else f"timm/{published}"
 
 
 def _read_published(file: Path) -> dict[str, Tensor]:
