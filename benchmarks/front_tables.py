@@ -38,7 +38,7 @@ def front_table(front: Front, *, brief: bool = False) -> TextTable:
             milliseconds(one.latency_ms),
             *((points(one.mean_average_precision), lost(one, brief=brief)) if front.by_map else ()),
             _over_fp32(one, brief=brief),
-            "yes" if on else NONE,
+            "failed" if one.has_failed else "yes" if on else NONE,
         )
         for one, on in zip(front.candidates, front.on_front, strict=True)
     )

@@ -3,7 +3,8 @@
 A candidate is a file in a runtime as a phone would run it. Its time is the median of the fast kernels with the fewest
 threads. Its mAP (medium) is that of the exact kernels where the same runtime has some and they met all queries, since
 the fast ones may measure the processor; else that of the row itself. So no row of exact kernels takes part: it is the
-same file. PyTorch is no file, and rows that were not timed, simulated ones among them, have no time.
+same file. PyTorch is no file, and rows that were not timed, simulated ones among them, have no time. A file that failed
+verification is on no front and keeps none off it: nobody should ship it.
 
 Where every candidate of a report has an mAP, all of them are compared. Without, size and time are compared within a
 group: they say nothing of two networks.
@@ -15,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from aml_edge.artifact import Verdict
 from aml_edge.benchmarks.kernels import fast_runtime
 from aml_edge.benchmarks.report import GroupReport, RowReport
 from aml_edge.benchmarks.timing import ThreadsReport
@@ -50,8 +52,13 @@ class Candidate:
 
     @property
     def is_broken(self) -> bool:
-        """Whether it gives embeddings that are not finite; such a file is on no front."""
+        """Whether it gives embeddings that are not finite, of which there is no mAP."""
         return any(row.retrieval is not None and row.retrieval.non_finite > 0 for row in (self.row, self.judged))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed, here or when it was verified; such a file is on no front."""
+        return self.is_broken or self.row.verdict == Verdict.FAILED
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ class Front:
 
     Args:
         candidates: in the order of their rows.
-        on_front: of each, whether no other is at least as good in every measure and better in one.
+        on_front: of each, whether it has not failed, and no other is at least as good in every measure and better in
+            one.
         by_map: whether mAP counts beside size and latency.
     """
 
@@ -106,9 +114,9 @@ def dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _front(candidates: Sequence[Candidate], *, by_map: bool) -> Front:
-    sound = [one for one in candidates if not one.is_broken]
+    sound = [one for one in candidates if not one.has_failed]
     marks = iter(not_dominated([_costs(one, by_map=by_map) for one in sound]))
-    return Front(tuple(candidates), tuple(not one.is_broken and next(marks) for one in candidates), by_map)
+    return Front(tuple(candidates), tuple(not one.has_failed and next(marks) for one in candidates), by_map)
 
 
 def _costs(candidate: Candidate, *, by_map: bool) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aml_edge.artifact import Precision, Verdict
+from aml_edge.artifact import Precision
 from aml_edge.benchmarks.kernel_warnings import MAP_TOLERANCE
 from aml_edge.benchmarks.pareto import Candidate, Front, find_fronts
 from aml_edge.benchmarks.report import GroupReport
@@ -39,7 +39,7 @@ class NoGain:
 
 
 def find_no_gains(groups: Sequence[GroupReport]) -> tuple[NoGain, ...]:
-    """Returns what there is to say of each file that gains no time; none of a failed verdict is named as better."""
+    """Returns what there is to say of each file that gains no time; none that failed is named as better."""
     return tuple(no_gain for front in find_fronts(groups) for no_gain in _of_front(front))
 
 
@@ -52,8 +52,7 @@ def beats(one: Candidate, other: Candidate, *, by_map: bool) -> bool:
 
 
 def _of_front(front: Front) -> Iterator[NoGain]:
-    named = [one for one in front.members if one.row.verdict != Verdict.FAILED]
-    by_time = sorted(named, key=lambda one: one.latency_ms)
+    by_time = sorted(front.members, key=lambda one: one.latency_ms)
     for reduced in front.candidates:
         over_fp32, fp32 = reduced.timed.over_fp32, _fp32_of(reduced, front)
         if over_fp32 is None or fp32 is None or over_fp32.low > FASTER_FROM:

@@ -46,6 +46,12 @@ def test_a_line_says_what_is_compared_and_whether_anything_beats_it(group: Group
     )
 
 
+def test_a_file_that_failed_is_marked(group: GroupReport) -> None:
+    fp32, int8, fp16 = group.rows
+    (front,) = shown_fronts([replace(group, rows=(fp32, replace(int8, verdict="failed"), fp16))])
+    assert [row[-1] for row in front_table(front).rows] == ["yes", "failed", "–"]
+
+
 def test_a_brief_table_leaves_intervals_out(group: GroupReport) -> None:
     (front,) = shown_fronts([group])
     assert [row[4:6] for row in front_table(front, brief=True).rows] == [("–", "–"), ("0.13", "1.57"), ("–", "0.90")]

@@ -120,6 +120,15 @@ def test_a_file_that_is_not_finite_is_on_no_front(file_row: FileRow, group_of: G
     assert marks([group_of(fast, exact, sound)]) == [[None, False, None, True]]
 
 
+def test_a_file_that_failed_verification_is_on_no_front_and_keeps_none_off_it(
+    file_row: FileRow, group_of: GroupOf
+) -> None:
+    small = file_row("a.onnx", Precision.INT8, "onnxruntime", 1, 1.0, 0.35, verdict="failed")
+    large = file_row("b.onnx", Precision.FP32, "onnxruntime", 400, 11.0, 0.34)
+    assert marks([group_of(small, large)]) == [[None, False, True]]
+    assert marks([group_of(replace(small, verdict="not run"), large)]) == [[None, True, False]]
+
+
 def test_an_map_of_no_positive_does_not_count(file_row: FileRow, group_of: GroupOf) -> None:
     group = group_of(
         file_row("a.onnx", Precision.FP32, "onnxruntime", 400, 11.0, math.nan),
