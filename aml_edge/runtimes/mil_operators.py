@@ -67,6 +67,11 @@ def _prelu(arguments: MilArguments) -> Tensor:
     return functional.prelu(arguments.tensor("x"), arguments.tensor("alpha"))
 
 
+def _thresholded_relu(arguments: MilArguments) -> Tensor:
+    values = arguments.tensor("x")
+    return torch.where(values >= arguments.number("alpha"), values, 0.0)
+
+
 def _softmax(arguments: MilArguments) -> Tensor:
     return torch.softmax(arguments.tensor("x"), arguments.integer("axis", -1))
 
@@ -173,6 +178,7 @@ OPERATORS: dict[str, Operator] = {
     "sqrt": _unary(torch.sqrt),
     "square": _unary(torch.square),
     "tanh": _unary(torch.tanh),
+    "thresholded_relu": _thresholded_relu,
     "clip": _scaled(lambda values, low, high: values.clamp(low, high)),
     "linear_activation": _scaled(lambda values, factor, shift: values * factor + shift),
     "sigmoid_hard": _scaled(lambda values, factor, shift: (values * factor + shift).clamp(0, 1)),

@@ -187,6 +187,7 @@ CASES = [
     positive("sqrt", np.sqrt),
     unary("square", np.square),
     unary("tanh", np.tanh),
+    unary("thresholded_relu", lambda x: x * (x >= np.float32(0.25)), alpha=np.float32(0.25)),
     unary("clip", lambda x: np.clip(x, -0.5, 0.25), alpha=np.float32(-0.5), beta=np.float32(0.25)),
     unary("linear_activation", lambda x: 0.5 * x + 2, alpha=np.float32(0.5), beta=np.float32(2)),
     unary("sigmoid_hard", lambda x: np.clip(0.25 * x + 0.5, 0, 1), alpha=np.float32(0.25), beta=np.float32(0.5)),
