@@ -15,8 +15,10 @@ from aml_edge.artifact import Verdict
 from aml_edge.exporters.agreement import EmbeddingAgreement, Spread
 from aml_edge.exporters.checks import Check
 from aml_edge.exporters.compatibility import CompatibilityReport
+from aml_edge.exporters.quantization_summary import summarise_convolutions, summarise_quantization
 from aml_edge.exporters.retrieval_agreement import MapDifference
 from aml_edge.exporters.verification import Verification
+from aml_edge.quantization_record import QuantizationRecord
 from aml_edge.runtimes.half_rounding import LARGEST_HALF
 
 VERDICT_STYLES = {Verdict.VERIFIED: "bold green", Verdict.FAILED: "bold red", Verdict.NOT_RUN: "bold yellow"}
@@ -40,7 +42,7 @@ def render_verification(verification: Verification) -> RenderableType:
             *_section("2  Ranking of the teacher's index, file beside student", _ranking(report, checks)),
             *_section("3  Embeddings, cosine of", _embeddings(report, checks)),
             *_section("4  Faults", _faults(report, checks)),
-            *_section("5  Operators", _operators(report)),
+            *_section("5  Operators", _operators(report, verification.manifest.quantization)),
         ]
         for cost in report.approximation:
             title = f"6  Approximate search, {cost.ann}, beside exact search by the file"
@@ -51,6 +53,7 @@ def render_verification(verification: Verification) -> RenderableType:
 def _title(verification: Verification) -> Iterator[RenderableType]:
     manifest, report = verification.manifest, verification.report
     yield Text(str(verification.path), "bold")
+    yield Text(f"{manifest.format} {manifest.precision}")
     yield Text(f"student {manifest.student} ({manifest.weights_sha256[:8]}), space {manifest.space.describe()}")
     if report is not None:
         yield Text(
@@ -163,7 +166,7 @@ def _faults(report: CompatibilityReport, checks: Checks) -> Iterator[RenderableT
         )
 
 
-def _operators(report: CompatibilityReport) -> Iterator[RenderableType]:
+def _operators(report: CompatibilityReport, quantization: QuantizationRecord | None) -> Iterator[RenderableType]:
     census = report.census
     if census is None:
         yield Text("not run: no file")
@@ -174,6 +177,10 @@ def _operators(report: CompatibilityReport) -> Iterator[RenderableType]:
     )
     weights = (f"{dtype} {count / 1e6:.2f} M" for dtype, count in census.weight_values.items() if count >= FEW_VALUES)
     yield Text(f"weights {', '.join(weights) or 'none'}")
+    if census.integer_convolutions + census.dynamic_convolutions + census.weight_only_convolutions:
+        yield Text(summarise_convolutions(census))
+    for line in () if quantization is None else summarise_quantization(quantization):
+        yield Text(line)
 
 
 def _approximation(cost: ApproximationCost, checks: Checks) -> Iterator[RenderableType]:

@@ -17,7 +17,15 @@ from aml_edge.exporters.judgement import Judgement, judge
 from aml_edge.exporters.kernel_agreement import KernelAgreement
 from aml_edge.exporters.tolerances import HALF_PRECISION
 from aml_edge.exporters.verification import Verification
+from aml_edge.formats import OperatorCensus
 from aml_edge.preprocessing import Fit, Preprocessing
+from aml_edge.quantization_record import (
+    CalibrationRecord,
+    Draw,
+    QuantizationMethod,
+    QuantizationRecord,
+    SimulationAgreement,
+)
 from aml_edge.space import EmbeddingSpace
 
 NAN = float("nan")
@@ -90,6 +98,32 @@ def test_every_line_fits_a_hundred_columns(report: CompatibilityReport) -> None:
 )
 def test_says(report: CompatibilityReport, line: str) -> None:
     assert line in " ".join(printed(verification_of(report), width=160).split("\n"))
+
+
+def test_what_is_in_integers_and_what_is_not_is_said(report: CompatibilityReport) -> None:
+    record = QuantizationRecord(
+        QuantizationMethod.POST_TRAINING,
+        CalibrationRecord("photos", 128, 0, Draw.RANDOM, "e" * 64),
+        {"conv_stem": "steps", "head": "powers"},
+        equalised=True,
+        bias_corrected=True,
+        activation_bits=8,
+        simulation=SimulationAgreement(32, 0.999567, 0.9999),
+    )
+    census = OperatorCensus({}, {}, 0, integer_convolutions=48, float_convolutions=1)
+    verification = verification_of(replace(report, census=census))
+    manifest = replace(verification.manifest, precision=Precision.INT8, quantization=record)
+    text = printed(replace(verification, manifest=manifest), width=160)
+    assert text.splitlines()[1].strip() == "tflite int8"
+    for line in (
+        "convolutions: 48 in integers, 1 in floating point",
+        "post-training, calibrated on 128 images",
+        "in floating point: conv_stem: steps",
+        "in floating point: head: powers",
+        "file against its simulation: centred cosine ≥ 0.99956 on 32 images",
+    ):
+        assert f"   {line}\n" in "\n".join(one.rstrip() for one in text.split("\n"))
+    assert "in integers" not in printed(verification_of(report))
 
 
 def test_kernels_stand_beside_each_other(report: CompatibilityReport) -> None:
