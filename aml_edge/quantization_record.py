@@ -99,6 +99,7 @@ class QuantizationRecord:
         calibration: the images; None where training chose.
         float_blocks: block that stayed in floating point → why.
         equalised, bias_corrected: what was done to the weights first.
+        clipped: whether the rarest values of activations were left out of their ranges.
         activation_bits: 8 or 16.
         simulation: None where it was not measured.
         search: None where there was none.
@@ -115,6 +116,7 @@ class QuantizationRecord:
     simulation: SimulationAgreement | None = None
     search: SearchRecord | None = None
     trained_from: str | None = None
+    clipped: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Returns the record as JSON values."""
@@ -139,6 +141,7 @@ class QuantizationRecord:
             simulation=_optional(values["simulation"], _simulation),
             search=_optional(values["search"], _search),
             trained_from=_optional(values["trained_from"], _sha256),
+            clipped=_truth(values, "clipped"),
         )
 
 

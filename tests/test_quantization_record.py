@@ -27,6 +27,7 @@ RECORD = QuantizationRecord(
     activation_bits=8,
     simulation=SimulationAgreement(32, 0.9991, 0.9999),
     search=SearchRecord(0.5, SearchBy.LATENCY, 30, 40, 0.125, -0.25, 0.5, True),
+    clipped=True,
 )
 BARE = QuantizationRecord(QuantizationMethod.TRAINING, None, {}, False, False, 16)
 TRAINED = replace(BARE, trained_from="a" * 64)
@@ -71,6 +72,7 @@ HOSTILE = "what it says of its quantization has "
         (None, "float_blocks", {"head": 1}, HOSTILE + "a float block without a reason"),
         (None, "equalised", 1, HOSTILE + "neither true nor false in `equalised`"),
         (None, "bias_corrected", None, HOSTILE + "neither true nor false in `bias_corrected`"),
+        (None, "clipped", 0, HOSTILE + "neither true nor false in `clipped`"),
         (None, "activation_bits", 4, HOSTILE + "activation bits that are neither 8 nor 16"),
         (None, "activation_bits", True, HOSTILE + "activation bits that are neither 8 nor 16"),
         ("calibration", "sha256", "e" * 63, HOSTILE + "a sha256 that is none"),
@@ -105,7 +107,7 @@ def test_something_else_than_a_record_is_refused(record: object) -> None:
         QuantizationRecord.from_json(record)
     assert str(refusal.value) == (
         "what it says of its quantization does not have the fields activation_bits, bias_corrected, calibration, "
-        "equalised, float_blocks, method, search, simulation, trained_from"
+        "clipped, equalised, float_blocks, method, search, simulation, trained_from"
     )
 
 
@@ -118,7 +120,7 @@ def test_a_part_that_is_none_is_refused(part: str, value: object) -> None:
 
 def test_a_record_from_before_a_field_was_there_is_read() -> None:
     older = as_read(BARE)
-    del older["trained_from"], older["search"]
+    del older["trained_from"], older["search"], older["clipped"]
     assert QuantizationRecord.from_json(older) == BARE
 
 

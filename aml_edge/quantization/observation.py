@@ -21,6 +21,14 @@ BATCH = 16
 """Images that go through a network at once; more do not make it faster on a CPU."""
 
 
+@dataclass(frozen=True)
+class ActivationRange:
+    """From where to where the values of an activation are stored."""
+
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """What some images show of one activation.
@@ -38,6 +46,11 @@ class Observation:
     def largest(self) -> Tensor:
         """(C,) largest absolute value of each channel."""
         return torch.maximum(-self.low, self.high)
+
+    @property
+    def whole_range(self) -> ActivationRange:
+        """From the smallest value of all channels to the largest."""
+        return ActivationRange(float(self.low.min()), float(self.high.max()))
 
     def divided_by(self, factors: Tensor) -> Observation:
         """Returns what is seen of the activation after its channels were divided by (C,) factors above zero."""
@@ -69,7 +82,13 @@ def observe(graph: SiteGraph, images: Sequence[Pixels], progress: Progress | Non
     return seen.observations()
 
 
-def quantization_of(graph: SiteGraph, observations: Observations, *, activation_bits: int = 8) -> Quantization:
+def quantization_of(
+    graph: SiteGraph,
+    observations: Observations,
+    *,
+    ranges: Mapping[str, ActivationRange] | None = None,
+    activation_bits: int = 8,
+) -> Quantization:
     """Returns how a network's activations are stored by their ranges; the head stays in floating point.
 
     A sigmoid's result is always stored by the range of 0 to 1, as TFLite's kernels ask.
@@ -77,15 +96,17 @@ def quantization_of(graph: SiteGraph, observations: Observations, *, activation_
     Args:
         graph: of the network.
         observations: of the same network.
+        ranges: by the name of the activation; those that are not there are stored by all that was observed.
         activation_bits: 8 or 16.
     """
     sigmoids = {site.name for site in graph.sites if site.kind is SiteKind.SIGMOID}
+    chosen = {name: one.whole_range for name, one in observations.items()} | dict(ranges or {})
     return Quantization(
         {
             name: TensorQuantization.of_sigmoid(activation_bits)
             if name in sigmoids
-            else TensorQuantization.of_range(float(one.low.min()), float(one.high.max()), activation_bits)
-            for name, one in observations.items()
+            else TensorQuantization.of_range(one.low, one.high, activation_bits)
+            for name, one in chosen.items()
         }
     )
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from aml_edge.errors import QuantizationError
 from aml_edge.networks.deployable import DeployableStudent
 from aml_edge.pixels import Pixels
 from aml_edge.progress import Progress
 from aml_edge.quantization.bias_correction import bias_corrected
+from aml_edge.quantization.clipping import clipped_ranges
 from aml_edge.quantization.dead_channels import with_biases_that_fit
 from aml_edge.quantization.equalisation import equalised
 from aml_edge.quantization.graph import HEAD, SiteGraph, site_graph
-from aml_edge.quantization.observation import Observations, observe, quantization_of
+from aml_edge.quantization.observation import ActivationRange, Observations, observe, quantization_of
 from aml_edge.quantization.quantization import Quantization
 from aml_edge.quantization_record import CalibrationRecord, QuantizationMethod, QuantizationRecord
 
 WHY_HEAD = "GeM and L2 take powers and divide by small numbers, for which 256 steps are too few"
 WHY_STEM = "an image's own 256 steps do not fit those of its normalised values, and floating point took no longer"
 WHY_ASKED = "asked for"
+CLIPPED_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class PostTrainingOptions:
         activation_bits: 8 or 16.
         equalise: ranges across layers.
         correct_bias: of the layers that compute in integers.
+        clip: leave the rarest values of an activation out of its range; of 8 bits only, since 16 have steps to spare.
         float_stem: leave the first block in floating point: an image's own 256 steps do not fit the integers of its
             normalised values, and the first convolution in floating point took no longer.
         float_head: leave what follows the adaptor in floating point.
@@ -39,6 +42,7 @@ class PostTrainingOptions:
     activation_bits: int = 8
     equalise: bool = True
     correct_bias: bool = True
+    clip: bool = True
     float_stem: bool = True
     float_head: bool = True
     float_blocks: frozenset[str] = frozenset()
@@ -65,11 +69,13 @@ class PostTraining:
         graph: the network in floating point, equalised where the options say so.
         observations: of `graph`.
         options: how it is quantized.
+        ranges: of activations, by name, where they are not all that was observed.
     """
 
     graph: SiteGraph
     observations: Observations
     options: PostTrainingOptions
+    ranges: Mapping[str, ActivationRange] = field(default_factory=dict)
 
     @property
     def float_blocks(self) -> frozenset[str]:
@@ -95,6 +101,7 @@ class PostTraining:
             equalised=self.options.equalise,
             bias_corrected=self.options.correct_bias,
             activation_bits=self.options.activation_bits,
+            clipped=bool(self.ranges),
         )
 
     def quantized(self, float_blocks: Iterable[str] | None = None) -> QuantizedStudent:
@@ -108,7 +115,8 @@ class PostTraining:
         """
         blocks = self.float_blocks if float_blocks is None else float_blocks
         bits = self.options.activation_bits
-        quantization = quantization_of(self.graph, self.observations, activation_bits=bits).with_float(blocks)
+        everywhere = quantization_of(self.graph, self.observations, ranges=self.ranges, activation_bits=bits)
+        quantization = everywhere.with_float(blocks)
         graph = self.graph
         if self.options.correct_bias:
             graph = bias_corrected(graph, quantization, self.observations)
@@ -143,11 +151,13 @@ def observed_for_quantization(
         )
     options = options or PostTrainingOptions()
     graph = site_graph(network, side)
-    observations = observe(graph, images, progress)
-    if not options.equalise:
-        return PostTraining(graph, observations, options)
-    after = equalised(graph, observations)
-    return PostTraining(after.graph, after.observations, options)
+    observations: Observations = observe(graph, images, progress)
+    if options.equalise:
+        after = equalised(graph, observations)
+        graph, observations = after.graph, after.observations
+    clips = options.clip and options.activation_bits == CLIPPED_BITS
+    ranges = clipped_ranges(graph, observations, images, progress) if clips else {}
+    return PostTraining(graph, observations, options, ranges)
 
 
 def quantize_post_training(

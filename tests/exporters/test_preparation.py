@@ -91,7 +91,13 @@ def test_the_default_leaves_stem_and_head_in_floating_point_and_says_why(
     prepared: PreparedStudent, calibration: CalibrationSet
 ) -> None:
     assert prepared.record == QuantizationRecord(
-        QuantizationMethod.POST_TRAINING, calibration.record, {"conv_stem": WHY_STEM, "head": WHY_HEAD}, True, True, 8
+        QuantizationMethod.POST_TRAINING,
+        calibration.record,
+        {"conv_stem": WHY_STEM, "head": WHY_HEAD},
+        equalised=True,
+        bias_corrected=True,
+        activation_bits=8,
+        clipped=True,
     )
     assert prepared.quantized.quantization.float_blocks == {"conv_stem", "head"}
     assert prepared.images == calibration.images

@@ -162,8 +162,8 @@ def test_huge_range_of_one_channel_costs_precision_not_sense(
     seen = observe(graph, calibration_crops[:16])
     after = equalised(graph, seen)
 
-    plain = embed(replace(post_training, graph=graph, observations=seen).quantized(), pixels)
-    equal = replace(post_training, graph=after.graph, observations=after.observations).quantized()
+    plain = embed(PostTraining(graph, seen, PostTrainingOptions()).quantized(), pixels)
+    equal = PostTraining(after.graph, after.observations, PostTrainingOptions()).quantized()
 
     assert seen["blocks.1.0.conv_pwl"].largest.max() > 1e5
     assert plain.isfinite().all()

@@ -143,6 +143,7 @@ def test_the_record_says_how_it_was_calibrated_and_what_it_began_from(
         bias_corrected=True,
         activation_bits=8,
         trained_from=trained_start.weights_sha256,
+        clipped=True,
     )
     assert set(float_blocks) == set(network.quantization.float_blocks) == {"conv_stem", "head"}
 

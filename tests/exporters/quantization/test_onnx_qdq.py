@@ -128,8 +128,9 @@ def simulate(quantized: QuantizedStudent, photographs: Images) -> Rows:
 
 
 def check_same(simulated: Rows, computed: Rows) -> None:
+    """Two images at least have no value so near the middle of two integers that sums of another order part them."""
     cosines = centred_cosines(simulated, computed)
-    assert np.median(cosines) > EQUAL and cosines.min() > SAME_BUT_FOR_TIES, cosines
+    assert np.sort(cosines)[-2] > EQUAL and cosines.min() > SAME_BUT_FOR_TIES, cosines
 
 
 def in_16_bits(quantized: QuantizedStudent) -> QuantizedStudent:

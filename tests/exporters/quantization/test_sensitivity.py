@@ -76,7 +76,8 @@ def test_activations_of_16_bits_cost_a_head_without_weights_nothing(
     images = calibration_crops[:16]
     lost = {}
     for bits in (8, 16):
-        observed = replace(post_training, options=replace(post_training.options, activation_bits=bits))
+        options = replace(post_training.options, activation_bits=bits)
+        observed = replace(post_training, options=options, ranges={})
         alone = embed_with_each_block_alone(observed, images, ["head"])
         lost[bits] = embedding_error(alone.float_rows, alone.of_block["head"]).lost
     assert lost[16] < 1e-6 < 1e-4 < lost[8]
