@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aml_edge.artifact import Artifact, Format, Manifest, Precision
+from aml_edge.benchmarks.file_names import short_names
 from aml_edge.benchmarks.file_subject import FileSubject
 from aml_edge.benchmarks.kernels import NOT_TIMED, is_timed, kernels_of
 from aml_edge.benchmarks.student_subject import CPU, CUDA, StudentSubject, cuda_devices
@@ -117,8 +118,12 @@ def file_rows(artifacts: Sequence[Artifact], runtimes: Sequence[str], threads: S
         threads: numbers of threads, fewest first.
     """
     rows = [row for artifact in artifacts for row in _rows_of(artifact, runtimes, threads)]
-    by_name = _told_apart(rows, [row.artifact and row.artifact.path.name for row in rows])
-    return _told_apart(rows, [row.artifact and row.artifact.path for row in rows]) if _alike(by_name) else by_name
+    alike = {label for label, count in Counter(row.label for row in rows).items() if count > 1}
+    names = short_names([row.artifact.path for row in rows if row.artifact])
+    return tuple(
+        replace(row, label=f"{row.label}, {names[row.artifact.path]}") if row.label in alike and row.artifact else row
+        for row in rows
+    )
 
 
 def fp32_place(rows: Sequence[Row], row: Row) -> int | None:
@@ -173,20 +178,6 @@ def _trained_from(artifact: Artifact) -> str | None:
 def _group_of(artifact: Artifact, weights_sha256: str) -> tuple[str, object, str]:
     manifest = artifact.manifest
     return weights_sha256, manifest.preprocessing, manifest.space.fingerprint
-
-
-def _alike(rows: Sequence[Row]) -> set[str]:
-    """Returns the labels that several rows have."""
-    return {label for label, count in Counter(row.label for row in rows).items() if count > 1}
-
-
-def _told_apart(rows: Sequence[Row], names: Sequence[object]) -> tuple[Row, ...]:
-    """Returns the rows, a name added to each label that several have."""
-    alike = _alike(rows)
-    return tuple(
-        replace(row, label=f"{row.label}, {name}") if row.label in alike else row
-        for row, name in zip(rows, names, strict=True)
-    )
 
 
 def _rows_of(artifact: Artifact, runtimes: Sequence[str], threads: Sequence[int]) -> Iterator[Row]:

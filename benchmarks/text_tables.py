@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aml_edge.benchmarks.environment import Environment, MachineLoad
+from aml_edge.benchmarks.file_names import short_names
 from aml_edge.benchmarks.kernels import is_timed
 from aml_edge.benchmarks.latency import LatencyPlan, LatencyReport
 from aml_edge.benchmarks.report import (
@@ -78,7 +79,8 @@ def map_table(group: GroupReport) -> TextTable | None:
 
 def verdicts(group: GroupReport) -> tuple[str, ...]:
     """Returns each file of the group once, with what its verdict is worth, one sentence a file."""
-    said = {row.path: f"{row.path.name}: {row.verdict}" for row in group.rows if row.path is not None and row.verdict}
+    names = short_names([row.path for row in group.rows if row.path is not None])
+    said = {row.path: f"{names[row.path]}: {row.verdict}" for row in group.rows if row.path is not None and row.verdict}
     return tuple(said.values())
 
 

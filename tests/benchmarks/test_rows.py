@@ -200,7 +200,7 @@ def test_rows_of_one_kind_and_file_name_are_told_apart_by_their_folders(
     named: Named, installed: Callable[..., None]
 ) -> None:
     installed("onnxruntime")
-    files = [named("one/a.onnx"), named("two/a.onnx"), named("b.onnx", precision=Precision.FP16)]
+    files = [named("all/one/a.onnx"), named("all/two/a.onnx"), named("b.onnx", precision=Precision.FP16)]
     assert [row.label for row in file_rows(files, (), (1,))] == [
         "onnx fp32, onnxruntime, one/a.onnx",
         "onnx fp32, onnxruntime, two/a.onnx",
