@@ -14,9 +14,10 @@ from aml_edge.exporters.tolerances import Tolerances
 from aml_edge.runtimes.half_rounding import LARGEST_HALF
 
 HALF = "in simulated half precision, "
-LEAST_KERNEL_COSINE = 0.98
-"""Of a file's fast kernels to its exact ones, centred. Ties that are rounded otherwise left 0.998 on trained students;
-where 16 bits saturate, 0.97 was measured to embeddings that the exact kernels gave 0.99 to."""
+LEAST_KERNEL_COSINE = 0.99
+"""Median of a file's fast kernels to its exact ones, centred. Ties that are rounded otherwise left 0.999 on
+EfficientNet-Lite0 and 0.996 on B0 after training, whose worst image had 0.976; where 16 bits saturate, all images move:
+cosines to fp32 fell from 0.992 to 0.975 on average, not centred."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def _embedding_checks(report: CompatibilityReport, tolerances: Tolerances) -> It
         yield Check("half head", f"{HALF}largest input of the head", largest, LARGEST_HALF, False)
     kernels = report.kernels
     if kernels is not None and not kernels.is_exact:
-        what = f"smallest centred cosine of {kernels.verified} to {kernels.other}"
-        yield Check("kernels", what, kernels.centred_cosine.smallest, LEAST_KERNEL_COSINE, True)
+        what = f"median centred cosine of {kernels.verified} to {kernels.other}"
+        yield Check("kernels", what, kernels.centred_cosine.median, LEAST_KERNEL_COSINE, True)
 
 
 def _approximation_checks(report: CompatibilityReport, tolerances: Tolerances) -> Iterator[Check]:

@@ -107,7 +107,7 @@ def _embeddings(report: CompatibilityReport, checks: Checks) -> Iterator[Rendera
     if half is not None:
         _add_agreement(table, half.agreement, checks, "half ", "half precision–student")
     if kernels is not None:
-        table.add_row("other kernels, centred", *_spread(kernels.centred_cosine), _limit(checks, "kernels", "smallest"))
+        table.add_row("other kernels, centred", *_spread(kernels.centred_cosine), _limit(checks, "kernels", "median"))
     if teacher is not None:
         table.add_row("student–teacher (distillation)", *_spread(teacher.student_cosine), "")
         limit = _limit(checks, "teacher_cosine_loss", "median lost")
