@@ -43,9 +43,9 @@ INCLUDES: Mapping[str, str] = {
     LOST: "points of mAP (medium) that are lost to the fp32 file of the same format in the same runtime, with a 95 % "
     "paired bootstrap interval over queries.",
     OVER_FP32: "times as fast as the fp32 file of the same format in the same runtime, taken as the speed-up is.",
-    FRONT: "no other file is at least as good in each of these measures and better in one. Time is that of the fast "
-    "kernels with the fewest threads, mAP that of the precise ones where the runtime has them; PyTorch and rows that "
-    "were not timed take no part.",
+    FRONT: "no other file is at least as good in each of these measures and better in one; a file that failed is on "
+    "none. Time is that of the fast kernels with the fewest threads, mAP that of the precise ones where the runtime "
+    "has them; PyTorch and rows that were not timed take no part.",
     SEARCH: "one query's embedding to its ten nearest images, one query a call, rows and structures in memory; recall "
     "is the mean share of the exact search's ten.",
 }
