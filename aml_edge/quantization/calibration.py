@@ -46,8 +46,8 @@ class CalibrationOptions:
         source: a folder of images or a data set, in any layout that `image_source` reads.
         count: how many are used, where there are so many.
         seed: of the draw.
-        draw: at random, or one near the centre of each cluster of the student's embeddings. No difference between the
-            two could be told: on Lite0 mean centred cosines differed by less than from seed to seed.
+        draw: at random, or one near the centre of each cluster of the student's embeddings. With 128 images they did
+            alike on Lite0, with 32 the latter did a little better (benchmarks/README.md).
     """
 
     source: Path
