@@ -1,6 +1,6 @@
 """What each step of post-training quantization is worth, and which draw of calibration images, in simulated int8.
 
-Run as ``python -m aml_edge.benchmarks.quantization_choices --student S --index I --dataset D --calibrate-on C``; with
+Run as ``python -m aml_edge.exporters.quantization.choices --student S --index I --dataset D --calibrate-on C``; with
 ``--draws SEEDS`` it compares draws and counts of calibration images instead. Stem and head mean the first convolution,
 and GeM with L2.
 """

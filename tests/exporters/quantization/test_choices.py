@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aml_edge.benchmarks.quantization_choices import STEPS, measure_draws, measure_steps
+from aml_edge.exporters.quantization.choices import STEPS, measure_draws, measure_steps
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.ground_truth import QueryGroundTruth
 from aml_edge.networks.checkpoints import StudentCheckpoint
@@ -58,7 +58,8 @@ def test_each_step_is_measured_against_floating_point(
     assert report.mean == pytest.approx(cosines.mean(), abs=2e-3)
     assert report.smallest == pytest.approx(cosines.min(), abs=5e-3)
     assert report.pair_error == pytest.approx(np.abs(before @ before.T - rows @ rows.T).max(), abs=2e-3)
-    ranks = (rows @ before.T > (rows * before).sum(1)[:, None]).sum(1)  # of each photograph among all, from 0
+    scores = rows @ before.T
+    ranks = (scores > scores.diagonal()[:, None]).sum(1)  # of each photograph among all, from 0
     precisions = np.where(ranks == 0, 1.0, 0.5 / (ranks + 1))  # trapezoid under one positive
     assert report.drop.points == pytest.approx(100 * (1 - precisions.mean()))
     assert report.drop.queries == len(queries.images)
