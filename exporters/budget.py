@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aml_edge.artifact import Artifact, Manifest, Verdict
+from aml_edge.artifact import Artifact, Verdict
 from aml_edge.datasets.retrieval_dataset import RetrievalDataset
 from aml_edge.exporters import EXPORTERS
+from aml_edge.exporters.export import manifest_of
 from aml_edge.exporters.export_spec import ExportSpec
 from aml_edge.exporters.files_to_time import FilesToTime
 from aml_edge.exporters.judgement import Judgement
@@ -129,23 +130,11 @@ class BudgetSearch:
             return operation_prices(post_training.graph)
         blocks = [block for block in post_training.graph.blocks if block not in post_training.float_blocks]
         with TemporaryDirectory() as folder:
-            files = FilesToTime(post_training.quantized(), spec, self._manifest(spec), Path(folder))
+            files = FilesToTime(
+                post_training.quantized(), spec, manifest_of(self._checkpoint, spec, self._index.space), Path(folder)
+            )
             image = prepared.images[0]
             return latency_prices(blocks, post_training.float_blocks, files.open, image, progress=progress)
-
-    def _manifest(self, spec: ExportSpec) -> Manifest:
-        """Returns what a runtime has to know of a file."""
-        checkpoint = self._checkpoint
-        return Manifest(
-            space=self._index.space,
-            preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
-            student=checkpoint.name,
-            backbone=checkpoint.student.spec.backbone,
-            weights_sha256=checkpoint.weights_sha256,
-            format=spec.format,
-            precision=spec.precision,
-            target=EXPORTERS[spec.format].target,
-        )
 
 
 def with_search(artifact: Artifact, record: SearchRecord) -> Artifact:

@@ -57,15 +57,8 @@ def export_student(
     else:
         student, record = None, None
         network = DeployableStudent(checkpoint.student, checkpoint.preprocessing, whitening)
-    manifest = Manifest(
-        space=_space_of_file(checkpoint, whitening, space),
-        preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
-        student=checkpoint.name,
-        backbone=checkpoint.student.spec.backbone,
-        weights_sha256=checkpoint.weights_sha256,
-        format=spec.format,
-        precision=spec.precision,
-        target=exporter.target,
+    manifest = replace(
+        manifest_of(checkpoint, spec, _space_of_file(checkpoint, whitening, space)),
         tools={"aml-edge": aml_edge.__version__} | exporter.versions(),
         quantization=record,
     )
@@ -79,6 +72,26 @@ def export_student(
         FORMATS[spec.format].write_manifest(partial, manifest.dumps())
     write_text_atomically(artifact.sidecar_path, manifest.dumps() + "\n")
     return artifact
+
+
+def manifest_of(checkpoint: StudentCheckpoint, spec: ExportSpec, space: EmbeddingSpace) -> Manifest:
+    """Returns what a runtime has to know of a student's file.
+
+    Args:
+        checkpoint: the student.
+        spec: of the file.
+        space: that the file's embeddings live in.
+    """
+    return Manifest(
+        space=space,
+        preprocessing=checkpoint.preprocessing.fitted(spec.fit, spec.image_side_px),
+        student=checkpoint.name,
+        backbone=checkpoint.student.spec.backbone,
+        weights_sha256=checkpoint.weights_sha256,
+        format=spec.format,
+        precision=spec.precision,
+        target=EXPORTERS[spec.format].target,
+    )
 
 
 @dataclass(frozen=True)

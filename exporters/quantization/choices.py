@@ -18,6 +18,7 @@ import numpy as np
 
 from aml_edge.datasets.loading import load_test_set
 from aml_edge.embedder import Embeddings
+from aml_edge.errors import UsageError
 from aml_edge.exporters.agreement import agreement_of, centred_cosines
 from aml_edge.exporters.quantization.query_set import QuerySet, load_query_set
 from aml_edge.exporters.quantization.sensitivity import embed_float, embed_quantized
@@ -33,6 +34,7 @@ from aml_edge.quantization.post_training import PostTrainingOptions, observed_fo
 from aml_edge.quantization_record import Draw
 from aml_edge.runtimes.torch_runtime import TorchEmbedder
 from aml_edge.script_errors import errors_in_a_line
+from aml_edge.space import require_same_space
 
 STOCK = PostTrainingOptions(equalise=False, correct_bias=False, clip=False, float_stem=False)
 STEPS: dict[str, PostTrainingOptions] = {
@@ -139,8 +141,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=0, metavar="SEEDS", help="compare draws, by so many seeds")
     arguments = parser.parse_args()
     with errors_in_a_line(parser):
+        if arguments.draws < 0:
+            raise UsageError(f"`draws` is {arguments.draws}; it is how many seeds are drawn by: 1 or more.")
         index = open_index(arguments.index)
         checkpoint = resolve_student(arguments.student, space=index.space_before_whitening)
+        require_same_space(
+            checkpoint.space,
+            index.space,
+            left_name=f"student '{checkpoint.name}'",
+            right_name=f"the index {arguments.index}",
+        )
         own = checkpoint.preprocessing
         fit = Fit.LETTERBOX if own.fit is Fit.NATIVE else own.fit
         checkpoint = replace(checkpoint, preprocessing=own.fitted(fit, own.image_side_px))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aml_edge.exporters.quantization import choices
 from aml_edge.exporters.quantization.choices import STEPS, measure_draws, measure_steps
 from aml_edge.exporters.quantization.query_set import QuerySet
 from aml_edge.ground_truth import QueryGroundTruth
@@ -86,3 +88,14 @@ def test_each_draw_is_measured_with_every_seed(
     assert {len(reports) for _, _, reports in found} == {2}
     # of 20 images all are drawn, by whatever seed
     assert len({report for _, _, reports in found for report in reports}) == 1
+
+
+def test_a_number_of_seeds_below_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["choices", "--index", "i", "--dataset", "d", "--calibrate-on", "c", "--draws", "-1"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as ending:
+        choices.main()
+    assert ending.value.code == 2
+    assert capsys.readouterr().err == "error: `draws` is -1; it is how many seeds are drawn by: 1 or more.\n"
